@@ -1,0 +1,12 @@
+//! Generated code, and nothing else: see `wire/doldam/v1/*.proto` for units and rules.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; documented in the .proto files"
+)]
+
+tonic::include_proto!("doldam.v1");
