@@ -118,8 +118,10 @@ mod tests {
 
             // Walk from the first set to the second by single changes, in descending order.
             let mut walked = sum(&first);
-            first.difference(&second).rev().for_each(|replica| walked.remove(replica));
-            second.difference(&first).rev().for_each(|replica| walked.add(replica));
+            let (leaving, joining): (Vec<_>, Vec<_>) =
+                (first.difference(&second).collect(), second.difference(&first).collect());
+            leaving.into_iter().rev().for_each(|replica| walked.remove(replica));
+            joining.into_iter().rev().for_each(|replica| walked.add(replica));
             prop_assert_eq!(walked, sum(&second));
             prop_assert_eq!(Fingerprint::from_slice(&walked.to_bytes()), Some(walked));
         }
