@@ -1,0 +1,1 @@
+//! Request or event to engine to journal to store to answer: the only loop.

@@ -1,0 +1,12 @@
+//! What decides, and nothing that does: no I/O, no clock, no async, no randomness, no locks.
+//!
+//! It has two shapes. What is journaled is [`namespace`]: a command and the state before it give an outcome and
+//! changes. What plans ([`cluster`], [`repair`]) takes events with their time and hands out actions.
+
+pub mod cluster;
+pub mod invariant;
+pub mod namespace;
+pub mod placement;
+pub mod records;
+pub mod repair;
+pub mod tables;

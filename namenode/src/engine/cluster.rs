@@ -1,0 +1,1 @@
+//! The datanodes as the namenode sees them.

@@ -1,0 +1,1 @@
+//! The namespace: commands to outcomes.

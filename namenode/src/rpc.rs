@@ -1,0 +1,1 @@
+//! Decode, ask the driver, encode.

@@ -1,0 +1,1 @@
+//! State beyond RAM.
