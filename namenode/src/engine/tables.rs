@@ -1,13 +1,19 @@
 //! The state the engine decides on, as ordered tables of bytes: the seam to the store.
 //!
-//! `get` and `scan` are all that [`apply`](super::namespace) needs to know the past; what it changes goes to a
-//! [`WriteSet`], which becomes part of the state only as a whole. Keys are big-endian so that their byte order is
-//! the order of what they name; the layout of each key stands in the file of its table.
+//! `get` and `scan` are all that [`apply`](super::namespace) needs to know the past; what it changes
+//! goes to a [`WriteSet`], which becomes part of the state only as a whole. Keys are big-endian so
+//! that their byte order is the order of what they name; the layout of each key stands in the file of
+//! its table.
 
-use std::collections::BTreeMap;
+mod changes;
+mod memory;
+
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
+
+pub use self::changes::{Change, Changes, WriteSet};
+pub use self::memory::MemoryTables;
 
 /// A table. The numbers are persistent: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +49,34 @@ pub enum Table {
     Debts = 14,
 }
 
+impl Table {
+    /// How many tables there are.
+    pub const COUNT: usize = 14;
+
+    /// Every table, in order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Meta,
+        Self::Inodes,
+        Self::Children,
+        Self::Pending,
+        Self::Leases,
+        Self::Blocks,
+        Self::BlockOwners,
+        Self::Replicas,
+        Self::Fingerprints,
+        Self::Nodes,
+        Self::NodeUuids,
+        Self::Garbage,
+        Self::Requests,
+        Self::Debts,
+    ];
+
+    /// The place of the table in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize - 1
+    }
+}
+
 /// The store failed. The namenode stops: it must not answer from a state it cannot read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -59,6 +93,20 @@ pub enum StoreError {
     Damaged {
         /// Where.
         table: Table,
+        /// What is wrong.
+        what: String,
+    },
+    /// Written by another version of Doldam.
+    #[error("the metadata store has format version {found}; this program knows {known}")]
+    UnknownVersion {
+        /// What the store says.
+        found: u64,
+        /// What this program reads and writes.
+        known: u64,
+    },
+    /// The bookkeeping of the store itself is missing or does not decode.
+    #[error("the metadata store is damaged: {what}")]
+    DamagedStore {
         /// What is wrong.
         what: String,
     },
@@ -79,42 +127,14 @@ pub trait Tables {
     ///
     /// # Errors
     /// If the store fails.
-    fn scan(&self, table: Table, from: Bound<&[u8]>, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+    fn scan(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError>;
 }
 
-/// Changes of one or more commands: a value, or `None` for a deletion, per table and key.
-pub type Changes = BTreeMap<(Table, Bytes), Option<Bytes>>;
-
-/// A state with uncommitted changes on top, read as if they were part of it.
-pub struct WriteSet<'a> {
-    base: &'a dyn Tables,
-    changes: Changes,
-}
-
-impl std::fmt::Debug for WriteSet<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("WriteSet").field("changes", &self.changes.len()).finish()
-    }
-}
-
-impl<'a> WriteSet<'a> {
-    /// Starts without changes.
-    pub fn new(base: &'a dyn Tables) -> Self {
-        Self { base, changes: Changes::new() }
-    }
-
-    /// Sets the value at `key`.
-    pub fn put(&mut self, table: Table, key: &[u8], value: impl Into<Bytes>) {
-        self.changes.insert((table, Bytes::copy_from_slice(key)), Some(value.into()));
-    }
-
-    /// Removes `key`; no error if it is not there.
-    pub fn delete(&mut self, table: Table, key: &[u8]) {
-        self.changes.insert((table, Bytes::copy_from_slice(key)), None);
-    }
-
-    /// What was changed; the caller makes it part of the state, or drops it.
-    pub fn into_changes(self) -> Changes {
-        self.changes
-    }
-}
+#[cfg(test)]
+#[path = "tables/tables_test.rs"]
+mod tables_test;
