@@ -2,6 +2,9 @@
 
 pub mod types;
 
+#[cfg(test)]
+mod types_test;
+
 /// A message from a peer breaks a rule of its `.proto` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {why}")]

@@ -7,13 +7,18 @@
 //!
 //! * [`group`]: from bytes to the value of a group.
 //! * [`block`]: from groups to a block, its stored tree, and the merge of any left-balanced tree.
-//! * [`file`]: from blocks to the digest of the file.
+//! * [`file`](mod@file): from blocks to the digest of the file.
 //! * [`proof`]: the values that tie a range of groups to the value of their block.
 
 pub mod block;
 pub mod file;
 pub mod group;
 pub mod proof;
+
+#[cfg(test)]
+mod digest_test;
+#[cfg(test)]
+mod proof_test;
 
 use std::fmt;
 

@@ -4,6 +4,9 @@
 
 pub mod status;
 
+#[cfg(test)]
+mod error_test;
+
 use serde::{Deserialize, Serialize};
 
 /// What the caller does next.
@@ -89,7 +92,9 @@ pub enum FsError {
         why: String,
     },
     /// Another client is writing `path`. The lease is free again after `ends_in_secs` without a renewal.
-    #[error("{path}: being written by {holder}, whose lease ends in {ends_in_secs} s unless renewed")]
+    #[error(
+        "{path}: being written by {holder}, whose lease ends in {ends_in_secs} s unless renewed"
+    )]
     LeaseHeld {
         /// The target of both.
         path: String,
@@ -149,7 +154,9 @@ pub enum FsError {
         found: String,
     },
     /// The peers speak different protocols.
-    #[error("protocol version {found} where {expected} is spoken; use the same release on both sides")]
+    #[error(
+        "protocol version {found} where {expected} is spoken; use the same release on both sides"
+    )]
     WrongVersion {
         /// The namenode's.
         expected: u32,

@@ -2,7 +2,7 @@
 //!
 //! Each replica (block, generation, length) is hashed with keyed BLAKE3, and the values are added modulo 2^256.
 //! Addition, unlike exclusive or, is collision resistant for sets an attacker may choose (Bellare and Micciancio,
-//! "A New Paradigm for Collision-Free Hashing", 1997: AdHash), and lets a replica leave again by subtraction.
+//! "A New Paradigm for Collision-Free Hashing", 1997: `AdHash`), and lets a replica leave again by subtraction.
 
 use crate::id::{BlockId, Generation};
 use crate::limits::REPORT_BUCKETS;
@@ -111,7 +111,9 @@ mod tests {
         ) {
             let sum = |set: &std::collections::BTreeSet<ReplicaId>| {
                 let mut sum = Fingerprint::default();
-                set.iter().for_each(|replica| sum.add(replica));
+                for replica in set {
+                    sum.add(replica);
+                }
                 sum
             };
             prop_assert_eq!(sum(&first) == sum(&second), first == second);

@@ -8,6 +8,9 @@ pub mod codec;
 pub mod handshake;
 pub mod header;
 
+#[cfg(test)]
+mod frame_test;
+
 /// What a peer sent is not the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {

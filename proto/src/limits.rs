@@ -52,9 +52,9 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const REPORT_BUCKETS: u32 = 1024;
 
 /// Silence of a writing client after which another writer may take its path.
-pub const LEASE_SOFT: Duration = Duration::from_secs(60);
+pub const LEASE_SOFT: Duration = Duration::from_mins(1);
 /// Silence of a writing client after which its unfinished files are collected.
-pub const LEASE_HARD: Duration = Duration::from_secs(300);
+pub const LEASE_HARD: Duration = Duration::from_mins(5);
 
 const _: () = assert!(REPORT_BUCKETS.is_power_of_two());
 const _: () = assert!(BLOCK_BYTES_MIN.is_power_of_two() && BLOCK_BYTES_MAX.is_power_of_two());
@@ -62,4 +62,4 @@ const _: () = assert!(
     BLOCK_BYTES_MAX / GROUP_BYTES * 32 * 2 <= FRAME_PAYLOAD_BYTES_MAX as u64,
     "a proof fits a frame"
 );
-const _: () = assert!(FRAME_PAYLOAD_BYTES as u64 % GROUP_BYTES == 0);
+const _: () = assert!((FRAME_PAYLOAD_BYTES as u64).is_multiple_of(GROUP_BYTES));

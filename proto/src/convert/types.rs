@@ -5,7 +5,7 @@ use crate::block::{AllocatedBlock, BlockBytes, BlockCommit, LocatedBlock};
 use crate::digest::{ChainingValue, FileDigest};
 use crate::file::{Durability, FileKind, FileStatus};
 use crate::id::{BlockId, Generation, InodeId, NodeId};
-use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::{BLOCK_BYTES_MAX, REPLICATION_MAX, TEXT_BYTES_MAX};
 use crate::node::{NodeAddress, NodeState};
 use crate::wire;
 
@@ -80,6 +80,20 @@ impl TryFrom<wire::NodeAddress> for NodeAddress {
     }
 }
 
+fn block_length(length: u64) -> Result<(), BadMessage> {
+    if (1..=BLOCK_BYTES_MAX).contains(&length) {
+        return Ok(());
+    }
+    Err(BadMessage::new("length", format!("{length} is not from 1 to {BLOCK_BYTES_MAX}")))
+}
+
+fn at_most_replication_max(field: &'static str, found: usize) -> Result<(), BadMessage> {
+    if found <= REPLICATION_MAX as usize {
+        return Ok(());
+    }
+    Err(BadMessage::new(field, format!("{found} nodes are more than {REPLICATION_MAX}")))
+}
+
 fn nodes(nodes: Vec<wire::NodeAddress>) -> Result<Vec<NodeAddress>, BadMessage> {
     nodes.into_iter().map(NodeAddress::try_from).collect()
 }
@@ -87,12 +101,7 @@ fn nodes(nodes: Vec<wire::NodeAddress>) -> Result<Vec<NodeAddress>, BadMessage> 
 impl From<AllocatedBlock> for wire::AllocatedBlock {
     fn from(block: AllocatedBlock) -> Self {
         let targets = block.targets.into_iter().map(Into::into).collect();
-        Self {
-            block_id: block.id.0,
-            generation: block.generation.0,
-            index: block.index,
-            targets,
-        }
+        Self { block_id: block.id.0, generation: block.generation.0, index: block.index, targets }
     }
 }
 
@@ -103,6 +112,7 @@ impl TryFrom<wire::AllocatedBlock> for AllocatedBlock {
         if block.targets.is_empty() {
             return Err(BadMessage::new("targets", "a block without a datanode"));
         }
+        at_most_replication_max("targets", block.targets.len())?;
         Ok(Self {
             id: BlockId(block.block_id),
             generation: Generation(block.generation),
@@ -129,11 +139,14 @@ impl TryFrom<wire::BlockCommit> for BlockCommit {
     type Error = BadMessage;
 
     fn try_from(commit: wire::BlockCommit) -> Result<Self, BadMessage> {
-        if commit.length == 0 {
-            return Err(BadMessage::new("length", "a block has at least one byte"));
-        }
+        block_length(commit.length)?;
         if commit.node_ids.is_empty() || commit.node_ids.contains(&0) {
             return Err(BadMessage::new("node_ids", "a block is committed with its holders"));
+        }
+        at_most_replication_max("node_ids", commit.node_ids.len())?;
+        if (1..commit.node_ids.len()).any(|at| commit.node_ids[..at].contains(&commit.node_ids[at]))
+        {
+            return Err(BadMessage::new("node_ids", "a holder is named twice"));
         }
         let root_value = match commit.root_value.len() {
             0 => None,
@@ -168,8 +181,9 @@ impl TryFrom<wire::LocatedBlock> for LocatedBlock {
     type Error = BadMessage;
 
     fn try_from(block: wire::LocatedBlock) -> Result<Self, BadMessage> {
-        if block.length == 0 || block.offset.checked_add(block.length).is_none() {
-            return Err(BadMessage::new("length", "a block has at least one byte"));
+        block_length(block.length)?;
+        if block.offset.checked_add(block.length).is_none() {
+            return Err(BadMessage::new("offset", "the block ends beyond any file"));
         }
         Ok(Self {
             id: BlockId(block.block_id),
@@ -217,12 +231,15 @@ impl TryFrom<wire::FileStatus> for FileStatus {
         };
         let is_file = kind == FileKind::File;
         if is_file && BlockBytes::new(status.block_bytes).is_none() {
-            return Err(BadMessage::new("block_bytes", format!("{}", status.block_bytes)));
+            return Err(BadMessage::new(
+                "block_bytes",
+                format!("{} is no block size", status.block_bytes),
+            ));
         }
         let durability = is_file.then(|| Durability::from(status.durability()));
-        let digest = match is_file {
-            true => Some(FileDigest(value32("digest", &status.digest)?)),
-            false => None,
+        let digest = match kind {
+            FileKind::File => Some(FileDigest(value32("digest", &status.digest)?)),
+            FileKind::Directory => None,
         };
         Ok(Self {
             path: status.path,

@@ -4,7 +4,10 @@ use blake3::hazmat::{Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 use super::group::{GroupValue, group_value};
 use super::{ChainingValue, FileDigest};
-use crate::limits::GROUP_BYTES;
+use crate::limits::{BLOCK_BYTES_MAX, GROUP_BYTES};
+
+/// Most groups of one block: the most leaves of any tree in the protocol.
+pub const GROUPS_MAX: usize = (BLOCK_BYTES_MAX / GROUP_BYTES) as usize;
 
 /// What identifies the content of a block at its place in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

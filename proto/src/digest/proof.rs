@@ -7,13 +7,13 @@
 
 use std::ops::Range;
 
-use super::block::{left_leaves, merge, node_place};
+use super::block::{GROUPS_MAX, left_leaves, merge, node_place};
 use super::{ChainingValue, VALUE_BYTES};
 
 /// Why a proof does not prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The range is empty or beyond the block.
+    /// The range is empty or beyond the block, or the block is larger than any may be.
     #[error("the range of groups is empty or beyond the block")]
     BadRange,
     /// Too few or too many values for this range of this block.
@@ -34,7 +34,7 @@ pub enum ProofError {
 /// # Errors
 /// [`ProofError::BadRange`].
 pub fn proof_places(leaves: usize, range: Range<usize>) -> Result<Vec<usize>, ProofError> {
-    if range.is_empty() || range.end > leaves {
+    if range.is_empty() || range.end > leaves || leaves > GROUPS_MAX {
         return Err(ProofError::BadRange);
     }
     let mut places: Vec<usize> = range.clone().map(|leaf| 2 * leaf).collect();
@@ -54,6 +54,9 @@ fn outside(start: usize, end: usize, range: &Range<usize>, visit: &mut impl FnMu
 }
 
 /// Checks `proof` against the value of a block of `leaves` groups; returns the values of the groups in `range`.
+///
+/// `block` and `leaves` must come from whoever is trusted (the namenode's value and length of the block), never
+/// from the peer that sent the proof.
 ///
 /// # Errors
 /// If the range or the length is wrong, or the values do not lead to `block`. Never panics, whatever the peer sent.

@@ -3,6 +3,8 @@
 //! An [`FsError`] becomes a status code (what may any gRPC client do?) and a standard `ErrorInfo` whose reason
 //! names the variant and whose metadata holds its fields as JSON values. So our client gets the same enum back and
 //! never reads meaning out of prose, and a stranger's tools still see a standard error.
+//!
+//! All of it travels in HTTP/2 headers, of which peers accept 16 KiB, so the prose and lists are cut to fit.
 
 use std::collections::HashMap;
 
@@ -14,6 +16,10 @@ use super::FsError;
 
 const DOMAIN: &str = "doldam";
 const TAG: &str = "reason";
+/// Longest prose; every byte may take three in the header, and it is sent twice.
+const MESSAGE_BYTES_MAX: usize = 400;
+const REFUSALS_MAX: usize = 16;
+const REFUSAL_TEXT_BYTES_MAX: usize = 64;
 
 impl FsError {
     /// What a client that knows nothing but gRPC may conclude.
@@ -53,47 +59,38 @@ impl FsError {
 
 impl From<FsError> for Status {
     fn from(error: FsError) -> Self {
-        let (code, message) = (error.code(), error.to_string());
+        let (code, error) = (error.code(), bounded(error));
+        let mut message = error.to_string();
+        shorten(&mut message, MESSAGE_BYTES_MAX);
         // An enum of structs of strings and numbers always serialises to an object.
         let Ok(Value::Object(mut fields)) = serde_json::to_value(&error) else {
             return Self::new(code, message);
         };
-        let Some(Value::String(reason)) = fields.remove(TAG) else { return Self::new(code, message) };
+        let Some(Value::String(reason)) = fields.remove(TAG) else {
+            return Self::new(code, message);
+        };
         let fields: HashMap<String, String> =
             fields.into_iter().map(|(key, value)| (key, value.to_string())).collect();
-        Self::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, fields))
+        Self::with_error_details(
+            code,
+            message,
+            ErrorDetails::with_error_info(reason, DOMAIN, fields),
+        )
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Refusal;
-
-    #[test]
-    fn every_shape_of_error_survives_the_wire_under_its_code() {
-        let refusals = vec![Refusal { node: "a:1".into(), reason: "suspect".into() }];
-        for (code, error) in [
-            (Code::NotFound, FsError::NotFound { path: "/ü \"".into() }),
-            (
-                Code::FailedPrecondition,
-                FsError::LeaseHeld { path: "/a".into(), holder: "h".into(), ends_in_secs: 42 },
-            ),
-            (Code::ResourceExhausted, FsError::NoDatanodes { path: "/a".into(), refusals }),
-            (Code::FailedPrecondition, FsError::WrongVersion { expected: 1, found: 2 }),
-            (Code::Aborted, FsError::LeaseLost { inode: u64::MAX }),
-        ] {
-            let status = Status::from(error.clone());
-            assert_eq!(status.code(), code);
-            assert_eq!(FsError::from_status(&status), Some(error));
-        }
+/// As many of `refusals` as a status has room for: they are for people.
+fn bounded(error: FsError) -> FsError {
+    let FsError::NoDatanodes { path, mut refusals } = error else { return error };
+    refusals.truncate(REFUSALS_MAX);
+    for refusal in &mut refusals {
+        shorten(&mut refusal.node, REFUSAL_TEXT_BYTES_MAX);
+        shorten(&mut refusal.reason, REFUSAL_TEXT_BYTES_MAX);
     }
+    FsError::NoDatanodes { path, refusals }
+}
 
-    #[test]
-    fn a_foreign_status_is_none_of_ours() {
-        let details = ErrorDetails::with_error_info("NOT_FOUND", "another", HashMap::new());
-        let foreign = Status::with_error_details(Code::NotFound, "no such bucket", details);
-        assert_eq!(FsError::from_status(&foreign), None);
-        assert_eq!(FsError::from_status(&Status::unavailable("proxy")), None);
-    }
+/// Cuts `text` to at most `bytes_max` bytes, at the end of a character.
+fn shorten(text: &mut String, bytes_max: usize) {
+    text.truncate(text.floor_char_boundary(bytes_max));
 }

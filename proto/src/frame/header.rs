@@ -10,12 +10,15 @@
 //!
 //! After the header of a *write's* data frame come the 32-byte values of its groups (one per started 64 KiB), then
 //! the payload; after the payload of the one with LAST, the 32-byte value of the block. Its payload may be empty.
-//! A *read's* data frames carry the payload alone: a proof frame before them holds the values.
-//! The payload of an error frame is a `BlockFailure` message; the connection is closed after it.
+//! A *read's* data frames carry the payload alone: a proof frame before them holds the values, whole ones.
+//! The payload of an error frame is a `BlockFailure` message, no longer than any message; the connection is closed
+//! after it.
 
 use super::FrameError;
 use crate::digest::VALUE_BYTES;
-use crate::limits::{BLOCK_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, GROUP_BYTES};
+use crate::limits::{
+    BLOCK_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, GROUP_BYTES, STREAM_MESSAGE_BYTES_MAX,
+};
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 16;
@@ -115,10 +118,19 @@ impl FrameHeader {
             FrameKind::Data if !self.offset.is_multiple_of(GROUP_BYTES) => {
                 Err("a data frame starts inside a group")
             }
-            FrameKind::Data if self.offset > BLOCK_BYTES_MAX => Err("beyond any block"),
-            FrameKind::Data => Ok(()),
+            FrameKind::Data => {
+                let end = self.offset.checked_add(u64::from(self.payload_bytes));
+                let fits = end.is_some_and(|end| end <= BLOCK_BYTES_MAX);
+                if fits { Ok(()) } else { Err("beyond any block") }
+            }
             FrameKind::Proof | FrameKind::Error if self.last || self.offset != 0 => {
                 Err("LAST or an offset where neither belongs")
+            }
+            FrameKind::Proof if !(self.payload_bytes as usize).is_multiple_of(VALUE_BYTES) => {
+                Err("a proof is made of whole values")
+            }
+            FrameKind::Error if self.payload_bytes as usize > STREAM_MESSAGE_BYTES_MAX => {
+                Err("an error is no longer than a message")
             }
             FrameKind::Proof | FrameKind::Error => Ok(()),
         }
