@@ -1,0 +1,88 @@
+//! Settings of a client: deadlines, bounds and who it says it is.
+
+use std::time::Duration;
+
+use doldam_proto::limits::{BLOCK_BYTES_MIN, WRITE_WINDOW_BYTES};
+
+use crate::error::ClientError;
+
+/// How a client behaves. The defaults suit a cluster in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// How long [`connect`](crate::Client::connect) tries to reach any of the namenodes. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long one metadata operation may take, all retries included. Default 30 s.
+    pub operation_timeout: Duration,
+    /// How long one try of a metadata operation may take before it is made again. Default 10 s.
+    pub attempt_timeout: Duration,
+    /// How long a datanode may take to accept a connection. Default 3 s.
+    pub datanode_connect_timeout: Duration,
+    /// How long a datanode that owes bytes or acknowledgements may be silent. Default 10 s.
+    pub stream_timeout: Duration,
+    /// How long the replicas of a block may take to put it on stable storage, after its last byte was
+    /// sent. Default 60 s.
+    pub sync_timeout: Duration,
+    /// How long a pipeline is kept open for an application that writes nothing; then it is given up and the
+    /// block is sent again once it is whole. Below `stream_timeout`. Default 5 s.
+    pub stall_timeout: Duration,
+    /// HTTP/2 connections to the namenode. More than one helps with dozens of calls in flight. Default 1.
+    pub metadata_channels: usize,
+    /// Most bytes a [`FileWriter`](crate::FileWriter) keeps until they are acknowledged, so that a block can be
+    /// written again elsewhere. At least the block size and the window (8 MiB). Default 160 MiB.
+    pub retained_bytes_max: u64,
+    /// How many pipelines are tried for one block before its write fails. Default 8.
+    pub block_attempts_max: u32,
+    /// Ranges of one [`read_ranges`](crate::FileReader::read_ranges) that are fetched at once. Default 4.
+    pub read_parallel: usize,
+    /// Who is writing, for people who meet the lease: by default the host and the process id.
+    pub holder: Option<String>,
+    /// The host this client runs on, as datanodes there are called: replicas on it are preferred.
+    /// By default unknown: the namenode goes by the order of its own choice.
+    pub client_host: Option<String>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            operation_timeout: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(10),
+            datanode_connect_timeout: Duration::from_secs(3),
+            stream_timeout: Duration::from_secs(10),
+            sync_timeout: Duration::from_mins(1),
+            stall_timeout: Duration::from_secs(5),
+            metadata_channels: 1,
+            retained_bytes_max: 160 << 20,
+            block_attempts_max: 8,
+            read_parallel: 4,
+            holder: None,
+            client_host: None,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Checks what cannot work.
+    pub(crate) fn validate(&self) -> Result<(), ClientError> {
+        let refuse = |option, why: String| Err(ClientError::InvalidOption { option, why });
+        if self.metadata_channels == 0 || self.metadata_channels > 64 {
+            return refuse("metadata_channels", format!("{} is not in 1..=64", self.metadata_channels));
+        }
+        if self.read_parallel == 0 || self.read_parallel > 256 {
+            return refuse("read_parallel", format!("{} is not in 1..=256", self.read_parallel));
+        }
+        if self.block_attempts_max == 0 {
+            return refuse("block_attempts_max", "0 would never write anything".to_owned());
+        }
+        let needed = BLOCK_BYTES_MIN + WRITE_WINDOW_BYTES;
+        if self.retained_bytes_max < needed {
+            let why = format!("{} is below the {needed} any block needs", self.retained_bytes_max);
+            return refuse("retained_bytes_max", why);
+        }
+        if self.stall_timeout >= self.stream_timeout {
+            return refuse("stall_timeout", "must be below stream_timeout".to_owned());
+        }
+        Ok(())
+    }
+}
