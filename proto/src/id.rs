@@ -38,6 +38,22 @@ number_id! {
     /// 0 names none.
     NodeId(u32)
 }
+number_id! {
+    /// Place of a command in the journal, counted from 1 without gaps; 0 is before the first.
+    JournalIndex(u64)
+}
+number_id! {
+    /// Counts the runs and leaders of a namenode from 1; what an earlier one ordered is refused.
+    Epoch(u64)
+}
+
+impl JournalIndex {
+    /// The place after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// The root directory.
 pub const ROOT_INODE: InodeId = InodeId(1);
