@@ -1,0 +1,4 @@
+//! The first bytes of a block stream.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doldam_integration_tests::parser::handshake(bytes));

@@ -1,0 +1,4 @@
+//! Paths of the namespace.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doldam_integration_tests::parser::path(bytes));

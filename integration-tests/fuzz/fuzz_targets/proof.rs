@@ -1,0 +1,4 @@
+//! Proofs of ranges of a block.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doldam_integration_tests::parser::proof(bytes));

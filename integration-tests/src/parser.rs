@@ -1,0 +1,35 @@
+//! Every parser of bytes that come from a peer, a disk or a user, as a function of bytes alone.
+//!
+//! A parser is fed here as `fuzz/fuzz_targets/<name>.rs` feeds it, so the committed corpus and random changes of it
+//! run as plain tests too (`tests/parsers.rs`). A function may panic only for a bug: when the parser panics, breaks
+//! one of its limits, or does not get back what it wrote.
+
+mod message;
+mod namespace;
+mod stream;
+
+pub use message::{error_status, wire_message};
+pub use namespace::path;
+pub use stream::{frame_header, handshake, proof, stream_message};
+
+/// One parser under test.
+#[derive(Debug, Clone, Copy)]
+pub struct Parser {
+    /// Name of its fuzz target and of its folder in the corpus.
+    pub name: &'static str,
+    /// Parses and checks what must hold of the result.
+    pub feed: fn(&[u8]),
+    /// Good input of every kind, from which the corpus starts.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const PARSERS: &[Parser] = &[
+    Parser { name: "frame_header", feed: frame_header, seeds: stream::frame_header_seeds },
+    Parser { name: "handshake", feed: handshake, seeds: stream::handshake_seeds },
+    Parser { name: "stream_message", feed: stream_message, seeds: stream::stream_message_seeds },
+    Parser { name: "proof", feed: proof, seeds: stream::proof_seeds },
+    Parser { name: "path", feed: path, seeds: namespace::path_seeds },
+    Parser { name: "error_status", feed: error_status, seeds: message::error_status_seeds },
+    Parser { name: "wire_message", feed: wire_message, seeds: message::wire_message_seeds },
+];
