@@ -137,6 +137,12 @@ impl fmt::Display for FsPath {
     }
 }
 
+impl AsRef<str> for FsPath {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::str::FromStr for FsPath {
     type Err = PathError;
 
