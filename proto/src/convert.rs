@@ -1,5 +1,7 @@
 //! From wire to domain and back. Only the receiver checks; senders convert infallibly.
 
+pub mod block_stream;
+pub mod datanode;
 pub mod types;
 
 #[cfg(test)]

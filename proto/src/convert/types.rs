@@ -94,7 +94,7 @@ fn at_most_replication_max(field: &'static str, found: usize) -> Result<(), BadM
     Err(BadMessage::new(field, format!("{found} nodes are more than {REPLICATION_MAX}")))
 }
 
-fn nodes(nodes: Vec<wire::NodeAddress>) -> Result<Vec<NodeAddress>, BadMessage> {
+pub(crate) fn nodes(nodes: Vec<wire::NodeAddress>) -> Result<Vec<NodeAddress>, BadMessage> {
     nodes.into_iter().map(NodeAddress::try_from).collect()
 }
 
