@@ -25,6 +25,31 @@ impl Change {
             Self::Delete => None,
         }
     }
+
+    /// Visits the new entry, if there is one.
+    pub(crate) fn visit(&self, key: &[u8], visit: &mut Visit<'_>) -> ControlFlow<()> {
+        match self {
+            Self::Put(value) => visit(key, value),
+            Self::Delete => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Visits the changes up to `key`, then the entry of the state below unless it was changed.
+    pub(crate) fn visit_merged<'a>(
+        changes: &mut Peekable<impl Iterator<Item = (&'a Bytes, &'a Self)>>,
+        key: &[u8],
+        value: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> ControlFlow<()> {
+        while let Some((changed, change)) = changes.next_if(|(changed, _)| changed.as_ref() <= key)
+        {
+            change.visit(changed, visit)?;
+            if changed.as_ref() == key {
+                return ControlFlow::Continue(());
+            }
+        }
+        visit(key, value)
+    }
 }
 
 /// Changes of one or more commands, ordered by table and key; at most one for each key.
@@ -142,37 +167,14 @@ impl Tables for WriteSet<'_> {
         let mut changes = self.changes.range(table, from).peekable();
         let mut broke = false;
         self.base.scan(table, from, &mut |key, value| {
-            let flow = visit_merged(&mut changes, key, value, visit);
+            let flow = Change::visit_merged(&mut changes, key, value, visit);
             broke = flow.is_break();
             flow
         })?;
         if !broke {
             // A break here ends the scan just as the end of the changes does.
-            let _ = changes.try_for_each(|(key, change)| visit_change(key, change, visit));
+            let _ = changes.try_for_each(|(key, change)| change.visit(key, visit));
         }
         Ok(())
-    }
-}
-
-/// Visits the changes up to `key`, then the entry of the base unless it was changed.
-fn visit_merged(
-    changes: &mut Peekable<btree_map::Range<'_, Bytes, Change>>,
-    key: &[u8],
-    value: &[u8],
-    visit: &mut Visit<'_>,
-) -> ControlFlow<()> {
-    while let Some((changed, change)) = changes.next_if(|(changed, _)| changed.as_ref() <= key) {
-        visit_change(changed, change, visit)?;
-        if changed.as_ref() == key {
-            return ControlFlow::Continue(());
-        }
-    }
-    visit(key, value)
-}
-
-fn visit_change(key: &Bytes, change: &Change, visit: &mut Visit<'_>) -> ControlFlow<()> {
-    match change {
-        Change::Put(value) => visit(key, value),
-        Change::Delete => ControlFlow::Continue(()),
     }
 }
