@@ -1,0 +1,1 @@
+//! Tests of a block stream between two ends of a pipe.

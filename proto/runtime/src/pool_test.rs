@@ -1,0 +1,1 @@
+//! Tests of the pool over real loopback sockets.
