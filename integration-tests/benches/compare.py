@@ -32,7 +32,7 @@ def peak_mib(pids):
 def settle():
     """Writes back what is dirty and waits, at most 20 s, until the machine is nearly idle for half a second."""
     os.sync()
-    busy = lambda: sum(map(int, open("/proc/stat").readline().split()[i] for i in (1, 2, 3, 6, 7, 8)))
+    busy = lambda: (lambda found: sum(int(found[i]) for i in (1, 2, 3, 6, 7, 8)))(open("/proc/stat").readline().split())
     for _ in range(40):
         before = busy()
         time.sleep(0.5)
