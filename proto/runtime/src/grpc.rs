@@ -58,7 +58,8 @@ pub fn server() -> Server {
 }
 
 fn request_span(request: &http::Request<()>) -> Span {
-    telemetry::request_span(&telemetry::trace_of_headers(request.headers()))
+    let trace = telemetry::trace_of_headers(request.headers());
+    if trace.as_str().is_empty() { Span::none() } else { telemetry::request_span(&trace) }
 }
 
 /// The connections that arrive at `listener`, at most [`CONNECTIONS_MAX`] at a time: later ones wait in the

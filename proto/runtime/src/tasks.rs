@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, error_span};
 
@@ -42,6 +42,7 @@ struct Shared {
     /// The grace period is over: threads that own a runtime leave their tasks behind.
     abandoned: CancellationToken,
     running: Mutex<Running>,
+    first_failure: Mutex<Option<TaskFailure>>,
 }
 
 /// Who runs, by the order of their start.
@@ -49,6 +50,16 @@ struct Shared {
 struct Running {
     names: BTreeMap<u64, TaskName>,
     started: u64,
+}
+
+/// A critical task or thread ended before it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {cause}")]
+pub struct TaskFailure {
+    /// Which.
+    pub name: String,
+    /// What it said, for people.
+    pub cause: String,
 }
 
 /// Tasks outlived the grace period of a shutdown.
@@ -155,6 +166,11 @@ impl BackgroundTasks {
         })
     }
 
+    /// What stopped the server, if a critical task did.
+    pub fn first_failure(&self) -> Option<TaskFailure> {
+        self.shared.first_failure.lock().clone()
+    }
+
     /// Who runs at present, in the order of their start; several of one name are counted.
     pub fn running(&self) -> Vec<String> {
         let running = self.shared.running.lock();
@@ -176,14 +192,7 @@ impl BackgroundTasks {
         let id = running.started;
         running.started += 1;
         running.names.insert(id, name.clone());
-        let stop_server = critical.then(|| self.shared.stopping.clone().drop_guard());
-        Watch {
-            name,
-            id,
-            shared: Arc::clone(&self.shared),
-            _stop_server: stop_server,
-            ended: false,
-        }
+        Watch { name, id, shared: Arc::clone(&self.shared), critical, ended: false }
     }
 }
 
@@ -192,7 +201,7 @@ struct Watch {
     name: TaskName,
     id: u64,
     shared: Arc<Shared>,
-    _stop_server: Option<DropGuard>,
+    critical: bool,
     ended: bool,
 }
 
@@ -201,8 +210,8 @@ impl Watch {
     fn report<E: Display>(self, result: &Result<(), E>) {
         match result {
             Ok(()) if self.shared.stopping.is_cancelled() => debug!("ended"),
-            Ok(()) => error!("ended although the server was not stopping; stopping it"),
-            Err(cause) => error!(%cause, "failed; stopping the server"),
+            Ok(()) => self.fail("ended although the server was not stopping"),
+            Err(cause) => self.fail(&cause.to_string()),
         }
         self.end();
     }
@@ -210,13 +219,24 @@ impl Watch {
     fn end(mut self) {
         self.ended = true;
     }
+
+    fn fail(&self, cause: &str) {
+        error!(task = %self.name, cause, "failed");
+        if self.critical {
+            let failure = TaskFailure { name: self.name.to_string(), cause: cause.to_owned() };
+            self.shared.first_failure.lock().get_or_insert(failure);
+        }
+    }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.running.lock().names.remove(&self.id);
         if !self.ended && thread::panicking() {
-            error!(task = %self.name, "panicked");
+            self.fail("panicked");
+        }
+        self.shared.running.lock().names.remove(&self.id);
+        if self.critical {
+            self.shared.stopping.cancel();
         }
     }
 }

@@ -230,8 +230,9 @@ impl ConnectionReader {
         during: &'static str,
     ) -> Result<usize, StreamError> {
         self.check_usable()?;
-        self.ahead.reserve(bytes.max(READ_AHEAD_BYTES));
-        let room = self.ahead.capacity() - self.ahead.len();
+        // Not all the room there is: after a long message that would be much of a body.
+        let room = bytes.max(READ_AHEAD_BYTES);
+        self.ahead.reserve(room);
         let mut ahead = (&mut self.ahead).limit(room);
         let stream = &mut self.stream;
         let read = read_within(&mut self.deadline, after, |cx| {
