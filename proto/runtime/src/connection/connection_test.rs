@@ -95,7 +95,7 @@ async fn messages_headers_and_bodies_arrive_whole_through_any_pipe() {
             assert_eq!(server.recv_message::<WriteProgress>().await.unwrap(), progress(u64::MAX));
         };
         tokio::join!(send, receive);
-        assert!(server.is_reusable());
+        assert!(server.reader.is_between_exchanges());
     }
 }
 
@@ -170,7 +170,8 @@ async fn a_cancelled_body_or_write_makes_the_connection_unusable() {
     assert!(matches!(refusal, StreamError::Unusable { .. }), "{refusal:?}");
 
     let (mut client, _peer) = pair(10);
-    let cancelled = tokio::time::timeout(moment, client.send_message(&progress(1)));
+    let message = progress(1);
+    let cancelled = tokio::time::timeout(moment, client.send_message(&message));
     assert!(cancelled.await.is_err());
     let refusal = client.send_message(&progress(1)).await.unwrap_err();
     assert!(matches!(refusal, StreamError::Unusable { .. }), "{refusal:?}");
@@ -388,4 +389,28 @@ async fn connecting_has_a_deadline_and_a_refusal_names_the_peer() {
     let silence = connecting.await.unwrap_err();
     assert_eq!(silence.to_string(), "hole:1 did not answer within 3s (connecting)");
     assert_eq!(silence.peer(), "hole:1");
+}
+
+#[tokio::test]
+async fn an_exchange_may_run_in_a_task_of_its_own() {
+    let (client, mut server) = pair(64);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let (mut reader, mut writer) = client.split();
+        let (values, body) = (vec![1; 32], vec![2; 100]);
+        writer.write_all_vectored(&[&values, &body]).await?;
+        writer.send_message(&progress(1)).await?;
+        let mut buffer = BytesMut::new();
+        reader.recv_message::<WriteProgress>().await?;
+        reader.read_exact_into(&mut buffer, 3).await?;
+        reader.recv_frame_header().await
+    });
+    server.send_message(&progress(2)).await.unwrap();
+    let header = FrameHeader::plain(FrameKind::Proof, 0);
+    server.write_all_vectored(&[b"abc", &header.encode()]).await.unwrap();
+    let mut buffer = BytesMut::new();
+    server.reader.recv_handshake().await.unwrap();
+    server.read_exact_into(&mut buffer, 132).await.unwrap();
+    assert_eq!(server.recv_message::<WriteProgress>().await.unwrap(), progress(1));
+    assert_eq!(tasks.join_next().await.unwrap().unwrap().unwrap(), header);
 }

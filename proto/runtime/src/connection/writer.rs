@@ -123,13 +123,14 @@ impl ConnectionWriter {
     async fn write_parts(&mut self, parts: &[&[u8]]) -> Result<(), WriteFailure> {
         let Self { stream, deadline, deadlines, queued, .. } = self;
         let after = deadlines.progress;
-        let mut parts = std::iter::once(&queued[..]).chain(parts.iter().copied()).peekable();
-        while parts.peek().is_some() {
+        // By index: an iterator of references, kept across an await, makes a future that rustc cannot prove `Send`.
+        let (mut next, end) = (0, parts.len() + 1);
+        while next < end {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for (slice, part) in slices.iter_mut().zip(&mut parts) {
-                *slice = IoSlice::new(part);
-                count += 1;
+            let count = SLICES_MAX.min(end - next);
+            for slice in &mut slices[..count] {
+                *slice = IoSlice::new(if next == 0 { &queued[..] } else { parts[next - 1] });
+                next += 1;
             }
             let mut unsent = &mut slices[..count];
             IoSlice::advance_slices(&mut unsent, 0); // Takes away empty ones in front.
