@@ -77,7 +77,7 @@ pub fn load_toml<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 pub fn parse_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|cause: toml::de::Error| {
         let start = cause.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text[..start].split('\n').count();
         let key = key_of_line(text.lines().nth(line - 1).unwrap_or_default());
         let why = match key {
             Some(key) if !cause.message().contains(&format!("`{key}`")) => {
@@ -112,7 +112,7 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 /// In this order: what [`CONFIG_VARIABLE`] names (whether it exists or not: a named file must be there),
 /// `$XDG_CONFIG_HOME/doldam/config.toml` (by default under `~/.config`), `/etc/doldam/config.toml`.
 pub fn find_config(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    find_config_among(variable, |path| path.is_file())
+    find_config_among(variable, Path::is_file)
 }
 
 fn find_config_among(

@@ -25,6 +25,10 @@ use tracing::{Span, warn};
 use crate::net::{BoxFuture, BoxStream, Listener, Net};
 use crate::telemetry;
 
+#[cfg(test)]
+#[path = "grpc_test.rs"]
+mod tests;
+
 /// Time between two pings on a connection, idle or not.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time a ping may take before the connection counts as dead.
@@ -190,7 +194,7 @@ pub fn channel(
 ) -> Result<Channel, BadAddress> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .ok()
-        .filter(|endpoint| endpoint.uri().port().is_some() && endpoint.uri().path() == "/")
+        .filter(|endpoint| names_host_and_port(endpoint.uri()))
         .ok_or_else(|| BadAddress { address: address.to_owned() })?
         .connect_timeout(connect_timeout)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -207,6 +211,12 @@ pub fn channel(
         }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// And nothing else.
+fn names_host_and_port(uri: &Uri) -> bool {
+    let has_host = uri.host().is_some_and(|host| !host.is_empty());
+    has_host && uri.port_u16().is_some() && uri.path_and_query().is_none_or(|rest| rest == "/")
 }
 
 /// Not an address.

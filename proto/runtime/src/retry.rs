@@ -23,7 +23,7 @@ impl Backoff {
         let bound = self.next;
         self.next = bound.saturating_mul(2).min(self.max);
         let half_nanos = (bound.as_nanos() / 2) as u64;
-        bound - Duration::from_nanos(random.below(half_nanos + 1))
+        bound.saturating_sub(Duration::from_nanos(random.below(half_nanos + 1)))
     }
 
     /// To be called after a success.

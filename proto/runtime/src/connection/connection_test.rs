@@ -16,7 +16,7 @@ const THEIRS: ClusterId = ClusterId([8; 16]);
 const DEADLINES: Deadlines = Deadlines {
     connect: Duration::from_secs(3),
     progress: Duration::from_secs(30),
-    idle: Duration::from_secs(120),
+    idle: Duration::from_mins(2),
 };
 
 fn over(stream: DuplexStream) -> BlockConnection {
@@ -184,7 +184,7 @@ async fn silence_is_noticed_at_its_deadline_and_each_byte_starts_it_anew() {
     let bytes = encoded(&progress(1));
     let feed = async {
         for byte in &bytes {
-            tokio::time::sleep(DEADLINES.progress - Duration::from_millis(1)).await;
+            tokio::time::sleep(DEADLINES.progress.mul_f32(0.99)).await;
             peer.write_all(&[*byte]).await.unwrap();
         }
     };

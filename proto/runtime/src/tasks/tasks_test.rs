@@ -129,7 +129,7 @@ async fn data_runtimes_let_a_stream_finish_and_drop_one_that_never_does() {
     });
     runtimes.spawn_on_next("stuck", move || async move {
         let _held = dropped;
-        pending().await
+        pending::<()>().await;
     });
     let stopped = tasks.shutdown(Duration::from_millis(50)).await;
     assert_eq!(is_finished.await, Ok(()));
