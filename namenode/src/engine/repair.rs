@@ -1,1 +1,259 @@
-//! What is copied, dropped and trimmed.
+//! What is copied, dropped, verified and trimmed.
+//!
+//! [`RepairPlanner`] is told what happened ([`handle_event`](RepairPlanner::handle_event)) and asked what to do
+//! ([`poll_actions`](RepairPlanner::poll_actions)), in any order, with a time that never goes back. It reads the
+//! state and never changes it: what is to change it proposes, and is told what came of it
+//! ([`Event::Proposed`]). Whatever it forgets (a restart, a full queue) the durable state and the inventories of the
+//! datanodes bring up again, so nothing of it is stored.
+//!
+//! What it promises: a copy comes from a live node only; a replica is dropped only after it has durably left its
+//! set, and only while enough others stay that are known to be there; the limits per node hold.
+
+pub mod assess;
+pub mod budget;
+pub mod drops;
+mod intake;
+pub mod pause;
+mod plan;
+pub mod queue;
+pub mod scan;
+pub mod task;
+pub mod trim;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use doldam_proto::digest::ChainingValue;
+use doldam_proto::fingerprint::ReplicaId;
+use doldam_proto::id::{BlockId, Generation, NodeId};
+use doldam_proto::wire::command::Change;
+use doldam_proto::wire::{Order, order};
+
+use self::budget::{Budget, BudgetLimits};
+use self::drops::{Drops, Verifications};
+use self::pause::PauseLimits;
+use self::queue::RepairQueue;
+use self::scan::Scans;
+use self::task::Tasks;
+use self::trim::Removal;
+use super::cluster::capacity::Reserved;
+use super::cluster::inventory::Finding;
+use super::cluster::{Cluster, Uptime};
+use super::placement::Chance;
+use super::tables::{StoreError, Tables};
+
+/// Settings of repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepairLimits {
+    /// What each node may copy at once.
+    pub budget: BudgetLimits,
+    /// When repair holds still.
+    pub pause: PauseLimits,
+    /// Time for any copy, besides the time for its bytes.
+    pub copy_timeout: Duration,
+    /// Bytes per second below which a copy is given up.
+    pub copy_rate_min: u64,
+    /// Blocks that are tracked at the most.
+    pub tracked_max: usize,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The node is there: live, or live again.
+    NodeLive(NodeId),
+    /// Its connection closed or it fell silent.
+    NodeSuspect(NodeId),
+    /// It counts as lost.
+    NodeDead(NodeId),
+    /// It registered: orders it had are void.
+    NodeRegistered(NodeId),
+    /// What it holds was compared with the state.
+    NodeConfirmed(NodeId),
+    /// Blocks whose replicas, or their wanted number, changed.
+    Touched(Vec<BlockId>),
+    /// These replicas are nobody's, and the change that made them so is durable.
+    Unowned(Vec<(NodeId, BlockId, Generation)>),
+    /// The node says that it has stored a replica.
+    Stored(NodeId, ReplicaId, ChainingValue),
+    /// The node says that it no longer has a replica.
+    Dropped(NodeId, BlockId, Generation),
+    /// The node found its own replica bad and put it aside.
+    Bad(NodeId, BlockId, Generation),
+    /// A reader says that the replica on this node is bad.
+    Suspected(NodeId, BlockId, Generation),
+    /// The inventory of the node shows something.
+    Found(NodeId, Finding),
+    /// The node finished an order, or failed at it.
+    Answered(NodeId, u64, OrderEnd),
+    /// A change that was proposed is applied and durable, or was refused.
+    Proposed(Change, ProposalEnd),
+}
+
+/// How an order ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderEnd {
+    /// As ordered.
+    Done,
+    /// It could not be done.
+    Failed,
+}
+
+/// How a proposal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProposalEnd {
+    /// The state changed by it.
+    Changed,
+    /// There was nothing to change.
+    Unchanged,
+    /// It was refused, or the namenode had too much to do.
+    Refused,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Give the node this order, once the state the planner has read is durable.
+    Order(NodeId, Order),
+    /// Journal and apply this change, and tell the planner how it ended.
+    Propose(Change),
+}
+
+/// What the planner sees of the world.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The datanodes.
+    pub cluster: &'a Cluster,
+    /// Room promised to writers.
+    pub reserved: &'a Reserved,
+    /// The durable state, or one that is about to be.
+    pub tables: &'a dyn Tables,
+}
+
+/// Figures for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RepairStats {
+    /// Conditions of the blocks that are tracked.
+    pub counts: queue::Counts,
+    /// Copies under way.
+    pub running: usize,
+    /// Blocks that wait.
+    pub waiting: usize,
+    /// Drops that wait.
+    pub drops_waiting: usize,
+    /// So many nodes are missing that nothing is copied.
+    pub paused: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct RepairPlanner {
+    limits: RepairLimits,
+    queue: RepairQueue,
+    tasks: Tasks,
+    budget: Budget,
+    drops: Drops,
+    verifications: Verifications,
+    scans: Scans,
+    /// Removals that were proposed, one for a block at most.
+    removing: BTreeMap<BlockId, Removal>,
+    /// Last failed pair of source and target per block, for the next attempt to choose others.
+    failed: BTreeMap<BlockId, (NodeId, NodeId)>,
+    actions: Vec<Action>,
+    last_order: u64,
+    paused: bool,
+}
+
+/// Blocks looked at in one call.
+const SLICE_BLOCKS: usize = 128;
+/// Ready blocks planned in one call.
+const PLANNED_MAX: usize = 256;
+/// Drops handed out in one call.
+const DROPS_AT_ONCE: usize = 1024;
+/// Time for a drop or a verification.
+const SHORT_ORDER_TIMEOUT: Duration = Duration::from_mins(1);
+
+impl RepairPlanner {
+    /// Starts without knowledge: it looks at all debts first.
+    pub fn new(limits: RepairLimits, now: Uptime) -> Self {
+        Self {
+            limits,
+            queue: RepairQueue::new(limits.tracked_max),
+            tasks: Tasks::default(),
+            budget: Budget::new(limits.budget),
+            drops: Drops::default(),
+            verifications: Verifications::default(),
+            scans: Scans::new(now),
+            removing: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            actions: Vec::new(),
+            last_order: 0,
+            paused: false,
+        }
+    }
+
+    /// What is to be done at `now`. Does a bounded amount of work: call again at once while
+    /// [`has_backlog`](Self::has_backlog), else at the next event or tick.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn poll_actions(
+        &mut self,
+        now: Uptime,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) -> Result<Vec<Action>, StoreError> {
+        self.give_up_overdue(now, around)?;
+        self.drops.expire(now);
+        self.queue.unpark_due(now);
+        self.update_pause(now, around.cluster);
+        if self.queue.take_overflowed() {
+            self.scans.start_debts();
+        }
+        for block in self.scans.next_slice(now, SLICE_BLOCKS, &self.queue, around.tables)? {
+            self.consider(block, around)?;
+        }
+        if !self.paused {
+            for _ in 0..PLANNED_MAX {
+                let Some(block) = self.queue.pop_ready() else { break };
+                self.plan(now, block, around, chance)?;
+            }
+        }
+        self.hand_out_drops(now, around)?;
+        Ok(std::mem::take(&mut self.actions))
+    }
+
+    /// Whether another call of [`poll_actions`](Self::poll_actions) has something to do at once.
+    pub fn has_backlog(&self) -> bool {
+        self.scans.has_work() || (!self.paused && self.queue.has_ready())
+    }
+
+    /// Figures for reports.
+    pub fn stats(&self) -> RepairStats {
+        RepairStats {
+            counts: self.queue.counts(),
+            running: self.tasks.len(),
+            waiting: self.queue.waiting(),
+            drops_waiting: self.drops.waiting(),
+            paused: self.paused,
+        }
+    }
+
+    /// An order with the next id.
+    pub fn order(&mut self, kind: order::Kind, timeout: Duration) -> Order {
+        self.last_order += 1;
+        let deadline_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        Order { order_id: self.last_order, deadline_ms, kind: Some(kind) }
+    }
+
+    fn update_pause(&mut self, now: Uptime, cluster: &Cluster) {
+        self.paused = pause::is_paused(cluster, &self.limits.pause, now);
+    }
+}
+
+#[cfg(test)]
+#[path = "repair/convergence_test.rs"]
+mod convergence_test;
+#[cfg(test)]
+#[path = "repair/repair_test.rs"]
+mod repair_test;

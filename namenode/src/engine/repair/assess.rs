@@ -1,0 +1,195 @@
+//! How well a block is kept, seen through what is known of its holders right now.
+
+use doldam_proto::id::NodeId;
+
+use crate::engine::cluster::{Cluster, Standing};
+use crate::engine::namespace::view::Block;
+
+/// The holders of a block by what may be expected of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Assessment {
+    /// Replicas the file asks for.
+    pub wanted: usize,
+    /// Good replicas on live nodes.
+    pub live: Vec<NodeId>,
+    /// Good replicas on nodes that are about to join or awaited after a restart.
+    pub awaited: Vec<NodeId>,
+    /// Good replicas on suspect nodes.
+    pub suspect: Vec<NodeId>,
+    /// Replicas that were good when their nodes died.
+    pub dead: Vec<NodeId>,
+    /// Holders of replicas that are known to be bad.
+    pub bad: Vec<NodeId>,
+}
+
+/// The counts of an assessment that reports need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Good replicas on live nodes.
+    pub live: usize,
+    /// Replicas the file asks for.
+    pub wanted: usize,
+    /// Replicas that are known to be bad.
+    pub bad: usize,
+}
+
+impl Health {
+    /// Fewer live good replicas than wanted.
+    pub fn is_under_replicated(self) -> bool {
+        self.live < self.wanted
+    }
+
+    /// No live good replica.
+    pub fn is_missing(self) -> bool {
+        self.live == 0
+    }
+
+    /// A bad replica is not yet replaced and gone.
+    pub fn is_corrupt(self) -> bool {
+        self.bad > 0
+    }
+
+    /// Nothing to report.
+    pub fn is_healthy(self) -> bool {
+        !self.is_under_replicated() && !self.is_corrupt()
+    }
+}
+
+impl Assessment {
+    /// Sorts the holders of a block.
+    pub fn of(block: &Block, cluster: &Cluster) -> Self {
+        Self::of_holders(block.wanted, &block.good, &block.bad, cluster)
+    }
+
+    fn of_holders(wanted: u32, good: &[NodeId], bad: &[NodeId], cluster: &Cluster) -> Self {
+        let bad = bad.to_vec();
+        let mut assessment = Self { wanted: wanted as usize, bad, ..Self::default() };
+        for node in good.iter().copied() {
+            match cluster.standing(node) {
+                Standing::Live => assessment.live.push(node),
+                Standing::Awaited | Standing::Joining => assessment.awaited.push(node),
+                Standing::Suspect => assessment.suspect.push(node),
+                Standing::Dead => assessment.dead.push(node),
+            }
+        }
+        assessment
+    }
+
+    /// The counts.
+    pub fn health(&self) -> Health {
+        Health { live: self.live.len(), wanted: self.wanted, bad: self.bad.len() }
+    }
+
+    /// Whether the set of replicas is exactly as wanted, all of them live: nothing is to be done or awaited.
+    pub fn is_settled(&self) -> bool {
+        let others = [&self.awaited, &self.suspect, &self.dead, &self.bad];
+        self.live.len() == self.wanted && others.into_iter().all(Vec::is_empty)
+    }
+
+    /// How many copies to make now; 0 without a live replica, for nobody could serve as the source.
+    ///
+    /// Suspect holders count as present, for they are usually back in a moment; but a block whose last live replica
+    /// is alone with suspect ones is copied once at once.
+    pub fn copies_needed(&self) -> usize {
+        if self.live.is_empty() {
+            return 0;
+        }
+        let present = self.live.len() + self.awaited.len() + self.suspect.len();
+        let is_alone = self.live.len() == 1 && self.awaited.is_empty() && !self.suspect.is_empty();
+        let urgent = usize::from(is_alone && self.wanted > 1);
+        self.wanted.saturating_sub(present).max(urgent)
+    }
+
+    /// The holder whose place a new replica takes: one that is dead, else one that is suspect, if the set is full.
+    ///
+    /// A holder that comes back after all reports its replica by its inventory, joins the set again, and whatever is
+    /// then too much is trimmed.
+    pub fn holder_to_replace(&self) -> Option<NodeId> {
+        let holders = self.live.len() + self.awaited.len() + self.suspect.len() + self.dead.len();
+        let is_full = holders >= self.wanted;
+        let gone = self.dead.first().or_else(|| self.suspect.first()).copied();
+        gone.filter(|_| is_full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use doldam_proto::id::NodeUuid;
+
+    use super::*;
+    use crate::engine::cluster::{LivenessLimits, Load, NodeIdentity};
+
+    const LIMITS: LivenessLimits = LivenessLimits {
+        suspect_after: Duration::from_secs(3),
+        dead_after: Duration::from_secs(30),
+    };
+
+    /// Nodes 1 to 4 live, 5 and 6 suspect, 7 and 8 dead, 9 awaited.
+    fn cluster() -> Cluster {
+        let identity = |id: u32| NodeIdentity {
+            id: NodeId(id),
+            uuid: NodeUuid([id as u8; 16]),
+            address: format!("h{id}:1"),
+            rack: "/r".into(),
+        };
+        let start = Duration::from_secs(60);
+        let mut cluster = Cluster::new(LIMITS, [identity(9)], start);
+        for id in 1..=8 {
+            let at = if id > 6 { Duration::ZERO } else { start };
+            cluster.register(at, identity(id), String::new());
+            let session = cluster.open_stream(NodeId(id)).unwrap();
+            cluster.heartbeat(at, NodeId(id), session, Load::default()).unwrap();
+            if id > 4 {
+                cluster.stream_closed(at, NodeId(id), session);
+            }
+        }
+        cluster.tick(start);
+        cluster
+    }
+
+    fn assess(wanted: u32, replicas: &[u32]) -> Assessment {
+        let good: Vec<NodeId> = replicas.iter().copied().map(NodeId).collect();
+        Assessment::of_holders(wanted, &good, &[], &cluster())
+    }
+
+    #[test]
+    fn copies_are_made_for_dead_holders_and_for_debts() {
+        for (wanted, replicas, copies) in [
+            (3, &[1, 2, 3][..], 0),
+            (3, &[1, 2], 1),
+            (3, &[1, 2, 7], 1),
+            (3, &[1, 7, 8], 2),
+            (3, &[1], 2),
+            (3, &[7, 8], 0),
+            (2, &[1, 2, 3, 4], 0),
+        ] {
+            assert_eq!(assess(wanted, replicas).copies_needed(), copies, "{wanted} {replicas:?}");
+        }
+    }
+
+    #[test]
+    fn suspect_holders_count_until_only_one_live_replica_is_left() {
+        for (wanted, replicas, copies) in [
+            (3, &[1, 2, 5][..], 0),
+            (3, &[1, 5, 6], 1),
+            (2, &[1, 5], 1),
+            (3, &[1, 5, 7], 1),
+            (3, &[5, 6], 0),
+            (1, &[1, 5], 0),
+            (3, &[1, 5, 9], 0), // the awaited one is about to be heard of
+            (4, &[1, 5, 9], 1),
+        ] {
+            assert_eq!(assess(wanted, replicas).copies_needed(), copies, "{wanted} {replicas:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_replica_takes_the_place_of_a_dead_holder_before_a_suspect_one() {
+        assert_eq!(assess(3, &[1, 5, 7]).holder_to_replace(), Some(NodeId(7)));
+        assert_eq!(assess(3, &[1, 2, 5]).holder_to_replace(), Some(NodeId(5)));
+        assert_eq!(assess(3, &[1, 2, 3]).holder_to_replace(), None);
+        assert_eq!(assess(3, &[1, 7]).holder_to_replace(), None, "the set is not full");
+    }
+}

@@ -1,0 +1,321 @@
+//! What to do for one block now, and what becomes of copies that fail.
+
+use std::time::Duration;
+
+use doldam_proto::id::{BlockId, NodeId};
+use doldam_proto::wire::command::Change;
+use doldam_proto::wire::{CopyOrder, DropOrder, RemoveReplicaCommand, order};
+
+use super::assess::Assessment;
+use super::drops::{Drop, DropReason};
+use super::intake::this_generation;
+use super::task::CopyTask;
+use super::{Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, trim};
+use crate::engine::cluster::{Cluster, Node, Uptime};
+use crate::engine::namespace::view::{self, Block};
+use crate::engine::placement::{Chance, PlacementRequest, RackAware, place};
+use crate::engine::tables::StoreError;
+
+/// After this time a block that could not be helped is looked at again, if nothing changes before.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Longest wait after failed attempts.
+const RETRY_MAX: Duration = Duration::from_mins(1);
+/// How many blocks may hope for the budget that one finished copy gives back.
+pub(super) const UNBLOCKED_PER_END: usize = 4;
+
+/// What came of looking for a pair of nodes.
+enum Pair {
+    Found(NodeId, NodeId),
+    /// There is one, but it has its hands full.
+    Busy,
+    /// There is none.
+    None,
+}
+
+impl RepairPlanner {
+    /// Plans what one block needs.
+    pub(super) fn plan(
+        &mut self,
+        now: Uptime,
+        id: BlockId,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) -> Result<(), StoreError> {
+        let Some(block) = view::block(around.tables, id)?.filter(|block| !block.unlinked) else {
+            self.forget(id);
+            return Ok(());
+        };
+        let assessment = Assessment::of(&block, around.cluster);
+        let health = assessment.health();
+        let under_way = self.tasks.of_block(id).count();
+        let needed = assessment.copies_needed().saturating_sub(under_way);
+        if self.removing.contains_key(&id) {
+            self.queue.watch(id, health);
+        } else if needed > 0 {
+            self.start_copies(now, &block, &assessment, needed, around, chance);
+        } else if let Some(removal) = trim::removal(&assessment, around.cluster)
+            && under_way == 0
+        {
+            self.removing.insert(id, removal);
+            self.queue.watch(id, health);
+            self.actions.push(Action::Propose(Change::RemoveReplica(RemoveReplicaCommand {
+                block_id: id.0,
+                generation: block.generation.0,
+                node_id: removal.node().0,
+            })));
+        } else if assessment.is_settled() {
+            self.forget(id);
+        } else {
+            self.queue.watch(id, health);
+        }
+        Ok(())
+    }
+
+    fn start_copies(
+        &mut self,
+        now: Uptime,
+        block: &Block,
+        assessment: &Assessment,
+        needed: usize,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) {
+        let health = assessment.health();
+        for _ in 0..needed {
+            match self.choose_pair(block, assessment, around, chance) {
+                Pair::Found(source, target) => {
+                    self.start_copy(now, block, (source, target), around.cluster);
+                }
+                Pair::Busy => return self.queue.block_on_budget(block.id, health),
+                Pair::None => return self.queue.park(block.id, health, now + RETRY_AFTER),
+            }
+        }
+        self.queue.watch(block.id, health);
+    }
+
+    fn start_copy(
+        &mut self,
+        now: Uptime,
+        block: &Block,
+        (source, target): (NodeId, NodeId),
+        cluster: &Cluster,
+    ) {
+        let Some(address) = cluster.address(target) else { return };
+        let timeout = self.timeout_for(block.length);
+        let order = self.order(
+            order::Kind::Copy(CopyOrder {
+                block_id: block.id.0,
+                generation: block.generation.0,
+                length: block.length,
+                chaining_value: block.chaining_value.to_bytes(),
+                file_offset: block.offset,
+                block_bytes: block.block_bytes,
+                targets: vec![address.into()],
+            }),
+            timeout,
+        );
+        let (bytes, until) = (block.length, now + timeout);
+        let task = CopyTask { block: block.id, source, target, bytes, until, is_stored: false };
+        self.tasks.start(order.order_id, task);
+        self.budget.take(source, target, bytes);
+        self.actions.push(Action::Order(source, order));
+    }
+
+    fn choose_pair(
+        &self,
+        block: &Block,
+        assessment: &Assessment,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) -> Pair {
+        let (failed_source, failed_target) = self.failed.get(&block.id).copied().unzip();
+        let Some(target) = self.choose_target(block, failed_target, around, chance) else {
+            return Pair::None;
+        };
+        let may_send = |node: &&NodeId| {
+            let has_stream = around.cluster.node(**node).is_some_and(Node::has_stream);
+            has_stream && self.budget.may_send(**node, block.length)
+        };
+        let source = assessment.live.iter().filter(may_send).min_by_key(|node| {
+            (Some(**node) == failed_source, self.budget.sending(**node), **node)
+        });
+        match (source, target) {
+            (Some(source), Target::Free(target)) => Pair::Found(*source, target),
+            (None, _) | (_, Target::Busy) => Pair::Busy,
+        }
+    }
+
+    /// A node for a new replica: one without the block if there is any, else one whose own replica is bad.
+    fn choose_target(
+        &self,
+        block: &Block,
+        failed: Option<NodeId>,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) -> Option<Target> {
+        let coming = self.tasks.of_block(block.id).map(|task| task.target);
+        let holders: Vec<NodeId> = block.good.iter().copied().chain(coming).collect();
+        let dropping = |node: &&Node| self.drops.is_ordered(node.identity.id, block.id);
+        let mut unfit: Vec<NodeId> =
+            around.cluster.nodes().filter(dropping).map(|node| node.identity.id).collect();
+        let fit_without = unfit.len();
+        unfit.extend(&block.bad);
+        for excluded in [&unfit[..], &unfit[..fit_without]] {
+            if let Some(target) =
+                self.target_outside(block, &holders, excluded, failed, around, chance)
+            {
+                return Some(target);
+            }
+        }
+        None
+    }
+
+    fn target_outside(
+        &self,
+        block: &Block,
+        holders: &[NodeId],
+        excluded: &[NodeId],
+        failed: Option<NodeId>,
+        around: &Surroundings<'_>,
+        chance: &mut Chance,
+    ) -> Option<Target> {
+        let busy = around.cluster.nodes().map(|node| node.identity.id);
+        let busy: Vec<NodeId> =
+            busy.filter(|node| !self.budget.may_receive(*node, block.length)).collect();
+        let mut choose = |also: &[NodeId]| {
+            let excluded = [excluded, also].concat();
+            let bytes = block.length;
+            let request = PlacementRequest {
+                replicas: 1,
+                bytes,
+                excluded: &excluded,
+                holders,
+                ..Default::default()
+            };
+            let chosen = place(&RackAware, around.cluster, around.reserved, &request, chance);
+            chosen.ok().and_then(|nodes| nodes.first().copied())
+        };
+        let other_than_failed: Vec<NodeId> = busy.iter().copied().chain(failed).collect();
+        choose(&other_than_failed)
+            .or_else(|| choose(&busy))
+            .map(Target::Free)
+            .or_else(|| choose(&[]).map(|_| Target::Busy))
+    }
+
+    /// Time a copy of `bytes` may take.
+    pub(super) fn timeout_for(&self, bytes: u64) -> Duration {
+        self.limits.copy_timeout + Duration::from_secs(bytes / self.limits.copy_rate_min.max(1))
+    }
+
+    /// A copy failed or is overdue: the block is tried again later, with other nodes if there are any.
+    pub(super) fn fail_task(
+        &mut self,
+        now: Uptime,
+        order: u64,
+        around: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(task) = self.release_task(order) else { return Ok(()) };
+        self.failed.insert(task.block, (task.source, task.target));
+        self.consider(task.block, around)?;
+        let failures = self.queue.count_failure(task.block).min(6);
+        let wait = Duration::from_secs(1 << failures.saturating_sub(1)).min(RETRY_MAX);
+        self.queue.park_ready(task.block, now + wait);
+        Ok(())
+    }
+
+    /// The copy of `block` to `target` is over.
+    pub(super) fn end_task(&mut self, block: BlockId, target: NodeId) {
+        if let Some(order) = self.tasks.find(block, target) {
+            self.release_task(order);
+        }
+    }
+
+    /// Gives up the copies that a node which left had a part in, and plans them anew at once.
+    pub(super) fn end_tasks_of(
+        &mut self,
+        node: NodeId,
+        around: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        for order in self.tasks.of_node(node) {
+            if self.tasks.get(order).is_some_and(|task| task.is_stored) {
+                continue; // It is being added.
+            }
+            if let Some(task) = self.release_task(order) {
+                self.consider(task.block, around)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_up_overdue(
+        &mut self,
+        now: Uptime,
+        around: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        for order in self.tasks.due(now) {
+            self.fail_task(now, order, around)?;
+        }
+        Ok(())
+    }
+
+    fn release_task(&mut self, order: u64) -> Option<CopyTask> {
+        let task = self.tasks.end(order)?;
+        if !task.is_stored {
+            self.budget.give_back(task.source, task.target, task.bytes);
+        }
+        self.queue.unblock(UNBLOCKED_PER_END);
+        Some(task)
+    }
+
+    /// Orders drops, each only if it is still right: much may have changed since it was queued. One that is not is
+    /// left out, and the inventory of its node brings the replica up again.
+    pub(super) fn hand_out_drops(
+        &mut self,
+        now: Uptime,
+        around: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let mut left = DROPS_AT_ONCE;
+        for node in self.drops.nodes_waiting() {
+            if !around.cluster.node(node).is_some_and(Node::has_stream) {
+                self.drops.forget_waiting(node);
+                continue;
+            }
+            while left > 0 {
+                let Some(drop) = self.drops.next_for(node) else { break };
+                left -= 1;
+                if !may_drop(node, &drop, around)? {
+                    continue;
+                }
+                let (block_id, generation) = (drop.block.0, drop.generation.0);
+                let order = order::Kind::Drop(DropOrder { block_id, generation });
+                let order = self.order(order, SHORT_ORDER_TIMEOUT);
+                let until = now + SHORT_ORDER_TIMEOUT;
+                self.drops.ordered(order.order_id, node, drop.block, until);
+                self.actions.push(Action::Order(node, order));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `node` may drop its replica by what is known now: it is not in the set, and what stays is enough.
+fn may_drop(node: NodeId, drop: &Drop, around: &Surroundings<'_>) -> Result<bool, StoreError> {
+    let Some(block) = this_generation(drop.block, drop.generation, around)? else {
+        return Ok(true);
+    };
+    if block.good.contains(&node) || block.bad.contains(&node) {
+        return Ok(false);
+    }
+    let assessment = Assessment::of(&block, around.cluster);
+    Ok(match drop.why {
+        DropReason::Surplus => {
+            trim::sure_replicas(&assessment, around.cluster) >= assessment.wanted.max(1)
+        }
+        DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
+    })
+}
+
+enum Target {
+    Free(NodeId),
+    Busy,
+}
