@@ -24,12 +24,24 @@
 //! [`SegmentKeeper`] want one each), and locking the folder.
 
 mod appender;
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod damage_test;
 mod group_commit;
+#[cfg(test)]
+mod group_commit_test;
 mod keeper;
 mod record;
+#[cfg(test)]
+mod record_test;
 mod replay;
 mod segment;
 mod tail;
+#[cfg(test)]
+pub(crate) mod test_disk;
+#[cfg(test)]
+mod test_journal;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -14,8 +14,12 @@
 
 mod backend;
 mod checkpoint;
+#[cfg(test)]
+mod conformance_test;
 mod database;
 mod overlay;
+#[cfg(test)]
+mod store_test;
 
 use std::ops::Bound;
 use std::path::Path;

@@ -272,7 +272,7 @@ enum Work {
 /// Writes what is appended. [`run`](Self::run) it on a thread of its own.
 pub struct CommitLoop {
     shared: Arc<Shared>,
-    appender: Appender,
+    pub(super) appender: Appender,
     clock: Arc<dyn Clock>,
     on_batch: OnBatch,
 }

@@ -60,14 +60,16 @@ impl Tail<'_> {
     /// Looks at all that follows, for the last byte that is not zero and for proof that the expected
     /// record was durable: a later one that says so.
     fn scan_rest(&self) -> Result<u64, JournalError> {
-        let io = || JournalError::io("reading", &self.segment.path);
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut offset = self.position;
-        let mut leftover = self.position;
-        while offset < self.segment.header.bytes {
-            let count = CHUNK_BYTES.min((self.segment.header.bytes - offset) as usize);
+        let end = self.segment.header.bytes;
+        let mut chunk = vec![0; CHUNK_BYTES.min((end - self.position) as usize)];
+        let (mut offset, mut leftover) = (self.position, self.position);
+        while offset < end {
+            let count = chunk.len().min((end - offset) as usize);
             let bytes = &mut chunk[..count];
-            self.segment.file.read_exact_at(bytes, offset).map_err(|error| io()(error))?;
+            self.segment
+                .file
+                .read_exact_at(bytes, offset)
+                .map_err(JournalError::io("reading", &self.segment.path))?;
             if bytes != &ZEROS[..count] {
                 for (slot, at) in bytes.as_chunks::<HEADER_BYTES>().0.iter().zip(0..) {
                     if slot != &[0; HEADER_BYTES] {
