@@ -24,6 +24,10 @@ mod writer;
 #[path = "connection/connection_test.rs"]
 mod tests;
 
+#[cfg(test)]
+#[path = "connection/refusal_test.rs"]
+mod refusal_tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

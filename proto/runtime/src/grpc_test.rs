@@ -119,3 +119,14 @@ async fn what_is_no_address_is_refused_before_anybody_is_called() {
     }
     assert!(channel(Arc::new(RealNet), "[::1]:8020", TIMEOUT).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fell_silent_is_noticed_by_its_missing_pongs() {
+    // The system accepts the connection for a process that never looks at it.
+    let listener = RealNet.bind("127.0.0.1:0").await.unwrap();
+    let silent = channel(Arc::new(RealNet), &listener.local_addr().unwrap(), TIMEOUT).unwrap();
+    let noticed_after = KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT + Duration::from_secs(1);
+    let trace = TraceId::default();
+    let call = tokio::time::timeout(noticed_after, echo(&silent, &trace)).await;
+    assert!(call.expect("it would wait for ever").is_err());
+}

@@ -66,3 +66,21 @@ fn text_cannot_leave_its_place_in_a_page() {
         "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt;"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_connects_and_says_nothing_is_hung_up_on() {
+    let pages = Pages {
+        title: String::new(),
+        registry: Arc::default(),
+        health: Box::new(Health::default),
+        page: None,
+    };
+    let (tasks, listener) =
+        (BackgroundTasks::default(), RealNet.bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    serve(listener, pages, &tasks);
+    let answer =
+        tokio::time::timeout(2 * HEADER_TIMEOUT, ask(&address, "GET / HTTP/1.1\r\n")).await;
+    assert!(!answer.expect("it would wait for ever").contains("200 OK"));
+    assert_eq!(tasks.shutdown(Duration::from_secs(5)).await, Ok(()));
+}
