@@ -1,15 +1,20 @@
 //! What administrators see: the cluster's report, and the health of files.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use doldam_proto::id::{BlockId, Generation};
+use doldam_proto::id::{BlockId, ClusterId, Generation, NodeUuid};
 use doldam_proto::node::NodeAddress;
-use futures::Stream;
-use futures::stream::BoxStream;
+use doldam_proto::path::FsPath;
+use doldam_proto::wire;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::error::ClientError;
+use crate::metadata::{Metadata, bad_answer};
 
 /// The cluster at one moment, as the namenode sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -130,8 +135,23 @@ pub struct FsckBlock {
 pub struct FsckStream(BoxStream<'static, Result<FsckFile, ClientError>>);
 
 impl FsckStream {
-    pub(crate) fn new(files: BoxStream<'static, Result<FsckFile, ClientError>>) -> Self {
-        Self(files)
+    pub(crate) fn new(metadata: Arc<Metadata>, path: FsPath, only_findings: bool) -> Self {
+        let start = async move {
+            let files = metadata.fsck(&path, only_findings).await?;
+            Ok::<_, ClientError>(files.and_then(|file| async { file.try_into() }))
+        };
+        Self(stream::once(start).try_flatten().boxed())
+    }
+
+    /// No findings, but the reason.
+    pub(crate) fn failed(error: ClientError) -> Self {
+        Self(stream::iter([Err(error)]).boxed())
+    }
+}
+
+impl fmt::Debug for FsckStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("FsckStream").finish_non_exhaustive()
     }
 }
 
@@ -140,5 +160,99 @@ impl Stream for FsckStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.as_mut().poll_next(context)
+    }
+}
+
+impl TryFrom<wire::ReportResponse> for ClusterReport {
+    type Error = ClientError;
+
+    fn try_from(report: wire::ReportResponse) -> Result<Self, ClientError> {
+        let cluster = ClusterId::from_slice(&report.cluster_id)
+            .ok_or_else(|| bad_answer("a report without a cluster id"))?;
+        let datanodes = report.datanodes.into_iter().map(TryInto::try_into);
+        Ok(Self {
+            cluster_id: cluster.to_string(),
+            version: report.version,
+            uptime_ms: report.uptime_ms,
+            files: report.files,
+            directories: report.directories,
+            blocks: report.blocks,
+            under_replicated: report.under_replicated,
+            corrupt: report.corrupt,
+            missing: report.missing,
+            repairs_running: report.repairs_running,
+            repairs_waiting: report.repairs_waiting,
+            repair_paused: report.repair_paused,
+            capacity: report.capacity,
+            used: report.used,
+            available: report.available,
+            datanodes: datanodes.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<wire::DatanodeReport> for DatanodeReport {
+    type Error = ClientError;
+
+    fn try_from(report: wire::DatanodeReport) -> Result<Self, ClientError> {
+        let node = report.node.ok_or_else(|| bad_answer("a datanode without an address"))?;
+        let uuid = NodeUuid::from_slice(&report.node_uuid)
+            .ok_or_else(|| bad_answer("a datanode without a uuid"))?;
+        Ok(Self {
+            node: node.try_into()?,
+            uuid: uuid.to_string(),
+            capacity: report.capacity,
+            used: report.used,
+            available: report.available,
+            replicas: report.replicas,
+            silent_ms: report.silent_ms,
+            active_streams: report.active_streams,
+            version: report.version,
+            failed_volumes: report.failed_volumes,
+        })
+    }
+}
+
+fn health(health: wire::BlockHealth) -> Result<BlockHealth, ClientError> {
+    match health {
+        wire::BlockHealth::Healthy => Ok(BlockHealth::Healthy),
+        wire::BlockHealth::UnderReplicated => Ok(BlockHealth::UnderReplicated),
+        wire::BlockHealth::Corrupt => Ok(BlockHealth::Corrupt),
+        wire::BlockHealth::Missing => Ok(BlockHealth::Missing),
+        wire::BlockHealth::Unspecified => Err(bad_answer("an unknown state of health")),
+    }
+}
+
+impl TryFrom<wire::FsckFile> for FsckFile {
+    type Error = ClientError;
+
+    fn try_from(file: wire::FsckFile) -> Result<Self, ClientError> {
+        Ok(Self {
+            health: health(file.health())?,
+            path: file.path,
+            length: file.length,
+            replication: file.replication,
+            block_count: file.block_count,
+            blocks: file.blocks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<wire::FsckBlock> for FsckBlock {
+    type Error = ClientError;
+
+    fn try_from(block: wire::FsckBlock) -> Result<Self, ClientError> {
+        let nodes = |nodes: Vec<wire::NodeAddress>| {
+            nodes.into_iter().map(NodeAddress::try_from).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            health: health(block.health())?,
+            id: BlockId(block.block_id),
+            generation: Generation(block.generation),
+            index: block.index,
+            live: block.live,
+            replicas: nodes(block.replicas)?,
+            bad_replicas: nodes(block.bad_replicas)?,
+        })
     }
 }

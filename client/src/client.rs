@@ -1,22 +1,44 @@
 //! The client: one cluster, and every operation on it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use doldam_proto::file::FileStatus;
 use doldam_proto::id::ClusterId;
+use doldam_proto::path::FsPath;
+use doldam_runtime::Seams;
+use doldam_runtime::connection::Deadlines;
+use doldam_runtime::pool::{ConnectionPool, PoolLimits};
 
 use crate::admin::{ClusterReport, FsckStream};
+use crate::block_stream::Streams;
 use crate::config::ClientConfig;
 use crate::error::ClientError;
 use crate::get::{GetOptions, ReadReport};
 use crate::listing::ListStream;
+use crate::metadata::{Hello, Metadata};
+use crate::open_file::OpenFile;
 use crate::put::PutOptions;
 use crate::reader::FileReader;
 use crate::writer::{CreateOptions, WriteReport};
 
 /// A connection to a cluster. Cheap to clone; clones share everything.
+///
+/// Metadata operations are tried again for [`operation_timeout`](ClientConfig::operation_timeout), each applied at
+/// most once. Dropping the future of one half-way is safe; whether a change was made is then open.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What all clones of a client, its readers and its writers share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: ClientConfig,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) streams: Streams,
+    pub(crate) hello: Hello,
+}
 
 /// Settings of a [`Client`] to be.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +46,7 @@ pub struct Client {}
 pub struct ClientBuilder {
     namenodes: Vec<String>,
     config: ClientConfig,
+    seams: Option<Seams>,
 }
 
 impl ClientBuilder {
@@ -39,6 +62,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Other doors to time, chance, disk and network than the system's, as a simulator needs.
+    pub fn seams(mut self, seams: Seams) -> Self {
+        self.seams = Some(seams);
+        self
+    }
+
     /// Reaches a namenode and checks that it speaks this protocol.
     ///
     /// # Errors
@@ -46,7 +75,28 @@ impl ClientBuilder {
     /// or the one that does speaks another version.
     pub async fn connect(self) -> Result<Client, ClientError> {
         self.config.validate()?;
-        unimplemented!()
+        let seams = self.seams.unwrap_or_else(Seams::system);
+        let mut namenodes = Vec::new();
+        for address in self.namenodes {
+            if !address.is_empty() && !namenodes.contains(&address) {
+                namenodes.push(address);
+            }
+        }
+        let net = Arc::clone(&seams.net);
+        let (metadata, hello) = Metadata::connect(namenodes, self.config.clone(), seams).await?;
+        let deadlines = Deadlines {
+            connect: self.config.datanode_connect_timeout,
+            progress: self.config.stream_timeout,
+            ..Deadlines::default()
+        };
+        let streams = Streams {
+            pool: ConnectionPool::new(net, hello.cluster, deadlines, PoolLimits::default()),
+            stream_timeout: self.config.stream_timeout,
+            sync_timeout: self.config.sync_timeout,
+            stall_timeout: self.config.stall_timeout,
+            writer: metadata.holder().into(),
+        };
+        Ok(Client { inner: Arc::new(Inner { config: self.config, metadata, streams, hello }) })
     }
 }
 
@@ -66,38 +116,42 @@ impl Client {
 
     /// The cluster.
     pub fn cluster_id(&self) -> ClusterId {
-        unimplemented!()
+        self.inner.hello.cluster
     }
 
     /// The settings.
     pub fn config(&self) -> &ClientConfig {
-        unimplemented!()
+        &self.inner.config
     }
 
     /// Block size of a file whose creator does not choose one.
     pub fn default_block_bytes(&self) -> u64 {
-        unimplemented!()
+        self.inner.hello.default_block_bytes
     }
 
     /// Replicas of a file whose creator does not choose.
     pub fn default_replication(&self) -> u32 {
-        unimplemented!()
+        self.inner.hello.default_replication
     }
 
     /// What is at `path`.
     ///
     /// # Errors
     /// [`FsError::NotFound`](crate::FsError::NotFound) if nothing is.
-    pub async fn stat(&self, _path: impl AsRef<str>) -> Result<FileStatus, ClientError> {
-        unimplemented!()
+    pub async fn stat(&self, path: impl AsRef<str>) -> Result<FileStatus, ClientError> {
+        self.inner.metadata.stat(&parse(path.as_ref())?).await
     }
 
     /// What is at `path`, if anything is.
     ///
     /// # Errors
     /// If the path is invalid or no namenode answers.
-    pub async fn try_stat(&self, _path: impl AsRef<str>) -> Result<Option<FileStatus>, ClientError> {
-        unimplemented!()
+    pub async fn try_stat(&self, path: impl AsRef<str>) -> Result<Option<FileStatus>, ClientError> {
+        match self.stat(path).await {
+            Ok(status) => Ok(Some(status)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What is at each of `paths`, in order, with one round trip per thousand.
@@ -106,14 +160,19 @@ impl Client {
     /// If a path is invalid or no namenode answers.
     pub async fn stat_many<S: AsRef<str>>(
         &self,
-        _paths: &[S],
+        paths: &[S],
     ) -> Result<Vec<Option<FileStatus>>, ClientError> {
-        unimplemented!()
+        let paths: Vec<FsPath> =
+            paths.iter().map(|path| parse(path.as_ref())).collect::<Result<_, _>>()?;
+        self.inner.metadata.stat_many(&paths).await
     }
 
     /// The entries of the directory at `path`, in byte order; errors arrive as the first item.
-    pub fn list(&self, _path: impl AsRef<str>) -> ListStream {
-        unimplemented!()
+    pub fn list(&self, path: impl AsRef<str>) -> ListStream {
+        match parse(path.as_ref()) {
+            Ok(path) => ListStream::new(Arc::clone(&self.inner.metadata), path),
+            Err(error) => ListStream::failed(error),
+        }
     }
 
     /// Makes a directory; tells whether it was made. With `parents` missing directories above it are made, and an
@@ -121,8 +180,8 @@ impl Client {
     ///
     /// # Errors
     /// If something else is there, or the parent is missing.
-    pub async fn mkdir(&self, _path: impl AsRef<str>, _parents: bool) -> Result<bool, ClientError> {
-        unimplemented!()
+    pub async fn mkdir(&self, path: impl AsRef<str>, parents: bool) -> Result<bool, ClientError> {
+        self.inner.metadata.mkdir(&parse(path.as_ref())?, parents).await
     }
 
     /// Renames a file or directory, in one step. With `replace` a file, or an empty directory, at `to` is replaced.
@@ -131,19 +190,20 @@ impl Client {
     /// If `from` is missing, `to` exists, or a directory would end up inside itself.
     pub async fn rename(
         &self,
-        _from: impl AsRef<str>,
-        _to: impl AsRef<str>,
-        _replace: bool,
+        from: impl AsRef<str>,
+        to: impl AsRef<str>,
+        replace: bool,
     ) -> Result<(), ClientError> {
-        unimplemented!()
+        let (from, to) = (parse(from.as_ref())?, parse(to.as_ref())?);
+        self.inner.metadata.rename(&from, &to, replace).await
     }
 
     /// Deletes a file or directory, with `recursive` everything below it.
     ///
     /// # Errors
     /// If nothing is there, or a directory is not empty.
-    pub async fn delete(&self, _path: impl AsRef<str>, _recursive: bool) -> Result<(), ClientError> {
-        unimplemented!()
+    pub async fn delete(&self, path: impl AsRef<str>, recursive: bool) -> Result<(), ClientError> {
+        self.inner.metadata.delete(&parse(path.as_ref())?, recursive).await
     }
 
     /// Asks for another number of replicas of a file; returns the previous one. The cluster then adds or trims.
@@ -152,10 +212,10 @@ impl Client {
     /// If nothing or a directory is there, or the number is out of range.
     pub async fn set_replication(
         &self,
-        _path: impl AsRef<str>,
-        _replication: u32,
+        path: impl AsRef<str>,
+        replication: u32,
     ) -> Result<u32, ClientError> {
-        unimplemented!()
+        self.inner.metadata.set_replication(&parse(path.as_ref())?, replication).await
     }
 
     /// Sets the time of last change, in milliseconds since the Unix epoch.
@@ -164,10 +224,14 @@ impl Client {
     /// If nothing is there.
     pub async fn set_modified(
         &self,
-        _path: impl AsRef<str>,
-        _modified_ms: u64,
+        path: impl AsRef<str>,
+        modified_ms: u64,
     ) -> Result<(), ClientError> {
-        unimplemented!()
+        self.inner.metadata.set_modified(&parse(path.as_ref())?, modified_ms).await
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// A new file at `path`: choose its options, then [`CreateOptions::open`].
@@ -179,8 +243,9 @@ impl Client {
     ///
     /// # Errors
     /// If nothing or a directory is there.
-    pub async fn open(&self, _path: impl AsRef<str>) -> Result<FileReader, ClientError> {
-        unimplemented!()
+    pub async fn open(&self, path: impl AsRef<str>) -> Result<FileReader, ClientError> {
+        let path = parse(path.as_ref())?;
+        Ok(FileReader::new(OpenFile::open(&self.inner, path).await?))
     }
 
     /// Stores the local file `source` at `target`, whole or not at all.
@@ -189,11 +254,11 @@ impl Client {
     /// If the source cannot be read or changes meanwhile, the namenode refuses, or no datanodes take the blocks.
     pub async fn put_file(
         &self,
-        _source: &Path,
-        _target: impl AsRef<str>,
-        _options: PutOptions,
+        source: &Path,
+        target: impl AsRef<str>,
+        options: PutOptions,
     ) -> Result<WriteReport, ClientError> {
-        unimplemented!()
+        crate::put::put_file(&self.inner, source, parse(target.as_ref())?, options).await
     }
 
     /// Fetches `source` into the local file `target`, whole or not at all.
@@ -202,11 +267,11 @@ impl Client {
     /// If it cannot be read or the local file not be written.
     pub async fn get_file(
         &self,
-        _source: impl AsRef<str>,
-        _target: &Path,
-        _options: GetOptions,
+        source: impl AsRef<str>,
+        target: &Path,
+        options: GetOptions,
     ) -> Result<ReadReport, ClientError> {
-        unimplemented!()
+        crate::get::get_file(&self.inner, parse(source.as_ref())?, target, options).await
     }
 
     /// The state of the cluster.
@@ -214,11 +279,19 @@ impl Client {
     /// # Errors
     /// If no namenode answers.
     pub async fn report(&self) -> Result<ClusterReport, ClientError> {
-        unimplemented!()
+        self.inner.metadata.report().await
     }
 
     /// The health of every file at and below `path`, or only of those with findings; errors arrive as items.
-    pub fn fsck(&self, _path: impl AsRef<str>, _only_findings: bool) -> FsckStream {
-        unimplemented!()
+    pub fn fsck(&self, path: impl AsRef<str>, only_findings: bool) -> FsckStream {
+        match parse(path.as_ref()) {
+            Ok(path) => FsckStream::new(Arc::clone(&self.inner.metadata), path, only_findings),
+            Err(error) => FsckStream::failed(error),
+        }
     }
+}
+
+/// Checks a path before anything is sent.
+pub(crate) fn parse(path: &str) -> Result<FsPath, ClientError> {
+    FsPath::parse(path).map_err(|source| ClientError::InvalidPath { path: path.to_owned(), source })
 }

@@ -8,7 +8,6 @@ use crate::error::ClientError;
 
 /// How a client behaves. The defaults suit a cluster in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ClientConfig {
     /// How long [`connect`](crate::Client::connect) tries to reach any of the namenodes. Default 5 s.
     pub connect_timeout: Duration,
@@ -16,12 +15,15 @@ pub struct ClientConfig {
     pub operation_timeout: Duration,
     /// How long one try of a metadata operation may take before it is made again. Default 10 s.
     pub attempt_timeout: Duration,
+    /// How long to go on asking for a block while no datanode can take one, as right after a start of the
+    /// cluster. Default 5 s.
+    pub placement_timeout: Duration,
     /// How long a datanode may take to accept a connection. Default 3 s.
     pub datanode_connect_timeout: Duration,
     /// How long a datanode that owes bytes or acknowledgements may be silent. Default 10 s.
     pub stream_timeout: Duration,
     /// How long the replicas of a block may take to put it on stable storage, after its last byte was
-    /// sent. Default 60 s.
+    /// sent. Default 30 s.
     pub sync_timeout: Duration,
     /// How long a pipeline is kept open for an application that writes nothing; then it is given up and the
     /// block is sent again once it is whole. Below `stream_timeout`. Default 5 s.
@@ -48,9 +50,10 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(5),
             operation_timeout: Duration::from_secs(30),
             attempt_timeout: Duration::from_secs(10),
+            placement_timeout: Duration::from_secs(5),
             datanode_connect_timeout: Duration::from_secs(3),
             stream_timeout: Duration::from_secs(10),
-            sync_timeout: Duration::from_mins(1),
+            sync_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(5),
             metadata_channels: 1,
             retained_bytes_max: 160 << 20,
@@ -67,7 +70,10 @@ impl ClientConfig {
     pub(crate) fn validate(&self) -> Result<(), ClientError> {
         let refuse = |option, why: String| Err(ClientError::InvalidOption { option, why });
         if self.metadata_channels == 0 || self.metadata_channels > 64 {
-            return refuse("metadata_channels", format!("{} is not in 1..=64", self.metadata_channels));
+            return refuse(
+                "metadata_channels",
+                format!("{} is not in 1..=64", self.metadata_channels),
+            );
         }
         if self.read_parallel == 0 || self.read_parallel > 256 {
             return refuse("read_parallel", format!("{} is not in 1..=256", self.read_parallel));

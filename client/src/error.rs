@@ -185,9 +185,9 @@ impl ClientError {
             Self::BlockUnreadable { path, .. } => Some(format!(
                 "see `doldam fsck {path}` and start the datanodes that hold its replicas"
             )),
-            Self::BlockUnwritable { .. } => {
-                Some("see `doldam admin report` for dead or full datanodes, then try again".to_owned())
-            }
+            Self::BlockUnwritable { .. } => Some(
+                "see `doldam admin report` for dead or full datanodes, then try again".to_owned(),
+            ),
             Self::DigestMismatch { path, .. } => {
                 Some(format!("keep the original, see `doldam fsck {path}`, and report a bug"))
             }
@@ -195,7 +195,9 @@ impl ClientError {
                 Some("try again when nothing writes to it any more".to_owned())
             }
             Self::LocalExists { .. } => Some("choose another name or allow overwriting".to_owned()),
-            Self::Local { .. } => Some("check that the file exists and that you may use it".to_owned()),
+            Self::Local { .. } => {
+                Some("check that the file exists and that you may use it".to_owned())
+            }
             Self::Earlier(cause) => cause.next_step(),
             Self::InvalidPath { .. } | Self::InvalidOption { .. } | Self::Stopped { .. } => None,
         }

@@ -34,25 +34,33 @@
 //! connections. Each method says whether dropping its future half-way is safe.
 
 pub mod admin;
+mod block_reader;
+mod block_stream;
 mod client;
 mod config;
+mod engine;
 mod error;
+mod feed;
 mod get;
 mod listing;
+mod metadata;
+mod open_file;
 mod put;
 mod reader;
+mod session;
+mod source;
 mod writer;
 
 pub use admin::{BlockHealth, ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckStream};
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
+pub use doldam_proto::FsError;
 pub use doldam_proto::digest::FileDigest;
 pub use doldam_proto::error::ErrorKind;
 pub use doldam_proto::file::{Durability, FileKind, FileStatus};
 pub use doldam_proto::id::{BlockId, ClusterId, Generation, InodeId, NodeId};
 pub use doldam_proto::node::{NodeAddress, NodeState};
 pub use doldam_proto::path::{FsPath, PathError};
-pub use doldam_proto::FsError;
 pub use error::{ClientError, NamenodeFailure, NodeFailure};
 pub use get::{GetOptions, ReadReport};
 pub use listing::ListStream;

@@ -1,14 +1,28 @@
 //! Writing a file: options, the writer, and what it reports at the end.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
+use doldam_proto::block::BlockBytes;
 use doldam_proto::file::{Durability, FileStatus};
+use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, REPLICATION_MAX, WRITE_WINDOW_BYTES};
+use doldam_proto::path::FsPath;
+use doldam_runtime::tasks::spawn_detached;
 use tokio::io::AsyncWrite;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::PollSemaphore;
 
-use crate::client::Client;
+use crate::client::{Client, parse};
 use crate::error::ClientError;
+use crate::feed::Feed;
+use crate::session::{OpenWrite, Session};
+use crate::source::RetainedBlock;
 
 /// What a new file is like.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,48 +93,322 @@ impl CreateOptions {
     ///
     /// # Errors
     /// If the namenode refuses (the path exists, its parent does not, another client writes there), or an
-    /// option is out of range, or a block would not fit `retained_bytes_max`.
+    /// option is out of range, or a block would not fit `retained_bytes_max`: it has to be kept until it is
+    /// acknowledged, since an application cannot be asked for its bytes again.
     pub async fn open(self) -> Result<FileWriter, ClientError> {
-        unimplemented!()
+        let path = parse(&self.path)?;
+        check_options(&self.options)?;
+        let inner = self.client.inner();
+        let bound = inner.config.retained_bytes_max;
+        check_retained(self.options.block_bytes.unwrap_or(inner.hello.default_block_bytes), bound)?;
+        let (write, first) = OpenWrite::create(inner, path, &self.options, true).await?;
+        check_retained(write.block_bytes.get(), bound)?;
+
+        let (path, block_bytes) = (write.path.clone(), write.block_bytes.get());
+        let permits = Arc::new(Semaphore::new((bound / FRAME_PAYLOAD_BYTES as u64) as usize));
+        let feed = Arc::new(Feed::new(Arc::clone(&permits)));
+        let session = Session::new(write, first, Arc::clone(&feed), 1, None);
+        let ended = Arc::clone(&feed);
+        let task = spawn_detached("write", async move {
+            let outcome = session.run().await;
+            ended.close();
+            outcome
+        });
+        Ok(FileWriter {
+            path,
+            block_bytes,
+            feed,
+            permits: PollSemaphore::new(permits),
+            permit: None,
+            chunk: BytesMut::new(),
+            block: None,
+            block_filled: 0,
+            length: 0,
+            state: State::Open(task),
+        })
     }
 }
 
+/// Checks options before anything is sent.
+pub(crate) fn check_options(options: &WriteOptions) -> Result<(), ClientError> {
+    let refuse = |option, why| Err(ClientError::InvalidOption { option, why });
+    if let Some(replicas) = options.replication
+        && !(1..=REPLICATION_MAX).contains(&replicas)
+    {
+        return refuse("replication", format!("{replicas} is not in 1..={REPLICATION_MAX}"));
+    }
+    if let Some(bytes) = options.block_bytes
+        && BlockBytes::new(bytes).is_none()
+    {
+        let why = format!("{bytes} is no power of two from 64 KiB to 1 GiB");
+        return refuse("block size", why);
+    }
+    Ok(())
+}
+
+fn check_retained(block_bytes: u64, bound: u64) -> Result<(), ClientError> {
+    let needed = block_bytes + WRITE_WINDOW_BYTES;
+    if needed <= bound {
+        return Ok(());
+    }
+    let why = format!(
+        "a block of {block_bytes} bytes that is streamed takes {needed} bytes of memory, and \
+         retained_bytes_max is {bound}: choose smaller blocks or raise it"
+    );
+    Err(ClientError::InvalidOption { option: "block size", why })
+}
+
 /// A file being written.
-pub struct FileWriter {}
+///
+/// Bytes are sent while they are written, in the background; [`close`](Self::close) makes them visible. What is not
+/// acknowledged yet is kept, up to [`retained_bytes_max`](crate::ClientConfig::retained_bytes_max), so that
+/// a block can be sent again to other datanodes; beyond that writing waits.
+///
+/// * `write` is cancel-safe. If it fails the file is given up, and every later call says why.
+/// * `flush` waits for nothing and promises nothing: bytes become visible and durable with `close` only.
+/// * `shutdown` is `close`; its report is at [`report`](Self::report), and a `close` after it returns it again.
+/// * Dropping it without either gives the write up in the background; nothing is ever visible then.
+pub struct FileWriter {
+    path: FsPath,
+    block_bytes: u64,
+    feed: Arc<Feed>,
+    permits: PollSemaphore,
+    /// For the chunk being filled.
+    permit: Option<OwnedSemaphorePermit>,
+    chunk: BytesMut,
+    /// The block being filled, once it has a chunk.
+    block: Option<Arc<RetainedBlock>>,
+    /// Bytes of the block being filled, the chunk included.
+    block_filled: u64,
+    length: u64,
+    state: State,
+}
+
+enum State {
+    Open(JoinHandle<Result<WriteReport, ClientError>>),
+    /// All bytes are handed over, the end is awaited.
+    Closing(JoinHandle<Result<WriteReport, ClientError>>),
+    Closed(Box<WriteReport>),
+    Failed(Arc<ClientError>),
+}
 
 impl FileWriter {
-    /// Ends the write: when this returns the file is visible and as durable as its [`Durability`] says.
-    ///
-    /// # Errors
-    /// If anything failed since the writer was opened; nothing is visible then.
-    pub async fn close(self) -> Result<WriteReport, ClientError> {
-        unimplemented!()
+    /// Where the file will be.
+    pub fn path(&self) -> &FsPath {
+        &self.path
     }
 
-    /// Gives the write up, at once.
+    /// Bytes written so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What the write came to, after `shutdown`.
+    pub fn report(&self) -> Option<&WriteReport> {
+        match &self.state {
+            State::Closed(report) => Some(report),
+            State::Open(_) | State::Closing(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// Ends the write: when this returns the file is visible and as durable as its [`Durability`] says.
+    ///
+    /// Not cancel-safe: if the future is dropped, it is open whether the file becomes visible, whole.
     ///
     /// # Errors
-    /// If the namenode could not be told; the lease then runs out, with the same end.
-    pub async fn abandon(self) -> Result<(), ClientError> {
-        unimplemented!()
+    /// If anything failed since the writer was opened. Nothing is visible then, unless the error is
+    /// [`ClientError::Unreachable`]: the namenode was lost at the last step, which may have been done.
+    pub async fn close(mut self) -> Result<WriteReport, ClientError> {
+        match poll_fn(|context| self.poll_close(context)).await {
+            Ok(()) => match std::mem::replace(&mut self.state, State::Failed(stopped())) {
+                State::Closed(report) => Ok(*report),
+                State::Open(_) | State::Closing(_) | State::Failed(_) => {
+                    Err(ClientError::Stopped { operation: "close" })
+                }
+            },
+            // Alone with its cause, as it almost always is, it is returned itself.
+            Err(error) => {
+                self.state = State::Failed(stopped());
+                Err(Arc::try_unwrap(error).unwrap_or_else(ClientError::Earlier))
+            }
+        }
     }
+
+    /// Gives the write up; nothing becomes visible.
+    ///
+    /// # Errors
+    /// If the write had failed before, or ended with `shutdown` already.
+    pub async fn abandon(mut self) -> Result<(), ClientError> {
+        self.feed.abandon();
+        match std::mem::replace(&mut self.state, State::Failed(stopped())) {
+            State::Open(task) | State::Closing(task) => match task.await {
+                Ok(Err(ClientError::Stopped { .. })) => Ok(()),
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(report)) => {
+                    Err(doldam_proto::FsError::LeaseLost { inode: report.status.inode.0 }.into())
+                }
+                Err(_) => Err(ClientError::Stopped { operation: "abandon" }),
+            },
+            State::Closed(report) => {
+                Err(doldam_proto::FsError::LeaseLost { inode: report.status.inode.0 }.into())
+            }
+            State::Failed(error) => Err(ClientError::Earlier(error)),
+        }
+    }
+
+    /// Takes as many of `bytes` as fit the chunk being filled.
+    fn poll_take(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, Arc<ClientError>>> {
+        if !matches!(self.state, State::Open(_)) {
+            return Poll::Ready(Err(self.not_open()));
+        }
+        if self.permit.is_none() {
+            self.permit = ready!(self.permits.poll_acquire(context));
+        }
+        if self.permit.is_none() || self.feed.is_closed() {
+            return self.poll_ended(context).map(|ended| match ended {
+                Ok(()) => Err(stopped()),
+                Err(error) => Err(error),
+            });
+        }
+        if self.chunk.capacity() == 0 {
+            self.chunk = self.feed.buffers().take();
+        }
+        let chunk_room = FRAME_PAYLOAD_BYTES - self.chunk.len();
+        let room = (self.block_bytes - self.block_filled).min(chunk_room as u64) as usize;
+        let taken = bytes.len().min(room);
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        self.block_filled += taken as u64;
+        self.length += taken as u64;
+        if taken == room {
+            self.push_chunk(self.block_filled == self.block_bytes);
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Hands the chunk over; `last` if the block ends with it.
+    fn push_chunk(&mut self, last: bool) {
+        if let Some(permit) = self.permit.take() {
+            let chunk = std::mem::take(&mut self.chunk).freeze();
+            let new = self.block.is_none();
+            let block = self.block.get_or_insert_default();
+            block.push(chunk, permit, last);
+            if new {
+                self.feed.start(Arc::clone(block));
+            }
+        }
+        if last {
+            self.end_block();
+        }
+    }
+
+    fn end_block(&mut self) {
+        if self.block.take().is_some() {
+            self.feed.whole();
+        }
+        self.block_filled = 0;
+    }
+
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<ClientError>>> {
+        match &self.state {
+            State::Open(_) => {
+                if !self.chunk.is_empty() {
+                    self.push_chunk(true);
+                } else if let Some(block) = &self.block {
+                    block.end();
+                    self.end_block();
+                }
+                self.feed.end(self.length);
+                let state = std::mem::replace(&mut self.state, State::Failed(stopped()));
+                if let State::Open(task) = state {
+                    self.state = State::Closing(task);
+                }
+                self.poll_ended(context)
+            }
+            State::Closing(_) => self.poll_ended(context),
+            State::Closed(_) => Poll::Ready(Ok(())),
+            State::Failed(error) => Poll::Ready(Err(Arc::clone(error))),
+        }
+    }
+
+    /// Waits for the driver's result.
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<ClientError>>> {
+        let (State::Open(task) | State::Closing(task)) = &mut self.state else {
+            return Poll::Ready(Err(self.not_open()));
+        };
+        let outcome = ready!(Pin::new(task).poll(context));
+        let (state, result) = match outcome {
+            Ok(Ok(report)) => (State::Closed(Box::new(report)), Ok(())),
+            Ok(Err(error)) => {
+                let error = Arc::new(error);
+                (State::Failed(Arc::clone(&error)), Err(error))
+            }
+            Err(_) => (State::Failed(stopped()), Err(stopped())),
+        };
+        self.state = state;
+        Poll::Ready(result)
+    }
+
+    fn not_open(&self) -> Arc<ClientError> {
+        match &self.state {
+            State::Failed(error) => Arc::clone(error),
+            State::Open(_) | State::Closing(_) | State::Closed(_) => {
+                Arc::new(ClientError::InvalidOption {
+                    option: "write",
+                    why: format!("{} was closed before", self.path),
+                })
+            }
+        }
+    }
+}
+
+fn stopped() -> Arc<ClientError> {
+    Arc::new(ClientError::Stopped { operation: "write" })
+}
+
+fn io_error(error: Arc<ClientError>) -> io::Error {
+    ClientError::Earlier(error).into()
 }
 
 impl AsyncWrite for FileWriter {
     fn poll_write(
-        self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-        _bytes: &[u8],
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        unimplemented!()
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_take(context, bytes).map_err(io_error)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        unimplemented!()
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.state {
+            State::Open(_) if self.feed.is_closed() => self.poll_ended(context).map_err(io_error),
+            State::Failed(error) => Poll::Ready(Err(io_error(Arc::clone(error)))),
+            State::Open(_) | State::Closing(_) | State::Closed(_) => Poll::Ready(Ok(())),
+        }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        unimplemented!()
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_close(context).map_err(io_error)
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        // The driver then tells the namenode; it outlives this.
+        self.feed.abandon();
+    }
+}
+
+impl fmt::Debug for FileWriter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("FileWriter");
+        debug.field("path", &self.path).field("length", &self.length).finish_non_exhaustive()
     }
 }
 

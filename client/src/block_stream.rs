@@ -1,0 +1,109 @@
+//! Exchanges with datanodes: a block to a pipeline, a range of a block from a replica.
+//!
+//! Each is one try at one place. What happens after a failure is decided in [`crate::engine`].
+
+pub(crate) mod receive;
+pub(crate) mod send;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doldam_proto::id::NodeId;
+use doldam_proto::wire::{self, block_failure::Code};
+use doldam_runtime::connection::StreamError;
+use doldam_runtime::pool::ConnectionPool;
+
+/// What every exchange needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    pub(crate) pool: ConnectionPool,
+    /// How long a datanode may be silent while it owes something.
+    pub(crate) stream_timeout: Duration,
+    /// How long it may take from the last byte to the acknowledgement of the whole block.
+    pub(crate) sync_timeout: Duration,
+    /// How long an application may have nothing to send.
+    pub(crate) stall_timeout: Duration,
+    /// Who writes, for people.
+    pub(crate) writer: Arc<str>,
+}
+
+/// Why an exchange failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamFailure {
+    /// The node at fault, if it is another than the one that was talked to.
+    pub(crate) node: Option<NodeId>,
+    /// For people.
+    pub(crate) cause: String,
+    /// Whether the node's *data* is wrong or missing, which the namenode wants to know.
+    pub(crate) bad_data: bool,
+}
+
+impl StreamFailure {
+    /// The node broke the protocol.
+    fn protocol(cause: impl Into<String>) -> Self {
+        Self { node: None, cause: cause.into(), bad_data: false }
+    }
+
+    /// The node has not got what the namenode says it has.
+    fn bad_data(cause: impl Into<String>) -> Self {
+        Self { node: None, cause: cause.into(), bad_data: true }
+    }
+}
+
+impl From<StreamError> for StreamFailure {
+    fn from(error: StreamError) -> Self {
+        Self { node: None, cause: with_causes(&error), bad_data: false }
+    }
+}
+
+impl From<wire::BlockFailure> for StreamFailure {
+    fn from(failure: wire::BlockFailure) -> Self {
+        let code = failure.code();
+        let bad_data = match code {
+            Code::NotFound | Code::StaleGeneration | Code::Checksum | Code::Corrupt => true,
+            Code::Unspecified
+            | Code::BadRequest
+            | Code::NoSpace
+            | Code::Disk
+            | Code::Downstream
+            | Code::Busy
+            | Code::Stopping
+            | Code::Exists => false,
+        };
+        let node = (failure.node_id != 0).then_some(NodeId(failure.node_id));
+        let name = code.as_str_name().trim_start_matches("CODE_").to_lowercase();
+        let mut cause = failure.message;
+        truncate(&mut cause);
+        if cause.is_empty() {
+            cause = name;
+        } else {
+            _ = write!(cause, " ({name})"); // Writing to a string cannot fail.
+        }
+        Self { node, cause, bad_data }
+    }
+}
+
+/// A peer's text in an error stays readable.
+fn truncate(text: &mut String) {
+    const CAUSE_BYTES_MAX: usize = 512;
+    let end = (0..=text.len().min(CAUSE_BYTES_MAX)).rev().find(|&at| text.is_char_boundary(at));
+    text.truncate(end.unwrap_or(0));
+}
+
+/// An error with all its causes, on one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        _ = write!(text, ": {error}"); // Writing to a string cannot fail.
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether a connection that had been idle turned out to be closed, which says nothing about the node.
+fn is_disconnect(error: &StreamError) -> bool {
+    matches!(error, StreamError::Closed { .. } | StreamError::Io { .. })
+}

@@ -1,0 +1,5 @@
+//! What decides, without doing: no I/O, no clock, no task. See the two halves.
+
+pub(crate) mod ranges;
+pub(crate) mod read_plan;
+pub(crate) mod write_pipeline;
