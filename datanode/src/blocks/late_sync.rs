@@ -1,0 +1,146 @@
+//! The syncs that writers did not wait for.
+//!
+//! A replica that was published without a sync waits here for a few seconds, so that several share the work, then both
+//! its files and their folder are synced and its sidecar loses the name `.unsynced`. A replica that still has that name
+//! at a start is verified first: after a loss of power its files may hold anything.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use doldam_runtime::disk::OpenMode;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::StoreError;
+use super::layout::{FileKind, ReplicaName};
+use super::store::BlockStore;
+use crate::engine::replica::{Replica, ReplicaKey, ReplicaState};
+use crate::engine::startup_plan::Place;
+
+/// Replicas that may wait; beyond it writers sync at once.
+const WAITING_MAX: usize = 1024;
+
+/// Replicas that wait for their sync.
+#[derive(Debug, Default)]
+pub(crate) struct LateSyncs {
+    waiting: Mutex<VecDeque<LateSync>>,
+    arrived: Notify,
+}
+
+/// A replica that waits for its sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LateSync {
+    /// Which.
+    key: ReplicaKey,
+    /// It was found at a start.
+    verify_first: bool,
+}
+
+impl LateSyncs {
+    /// Whether another replica may wait.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.lock().len() < WAITING_MAX
+    }
+
+    /// Adds a replica; with `verify_first` one that was found at a start.
+    pub(crate) fn push(&self, key: ReplicaKey, verify_first: bool) {
+        self.waiting.lock().push_back(LateSync { key, verify_first });
+        self.arrived.notify_one();
+    }
+
+    /// Waits until something waits here. Cancel-safe.
+    pub(crate) async fn arrived(&self) {
+        if self.waiting.lock().is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> VecDeque<LateSync> {
+        std::mem::take(&mut *self.waiting.lock())
+    }
+}
+
+impl BlockStore {
+    /// Syncs everything that waits. Blocks on the disk.
+    pub(crate) fn sync_late(self: &Arc<Self>) {
+        let mut synced: Vec<(ReplicaKey, Replica)> = Vec::new();
+        for LateSync { key, verify_first } in self.late_syncs().take() {
+            if verify_first && let Err(failure) = self.verify(key, None) {
+                warn!(%failure, "a replica that was not synced before the start cannot be confirmed");
+                continue;
+            }
+            // Dropped or quarantined meanwhile, it needs no sync.
+            let Ok(replica) = self.find(key) else { continue };
+            match self.sync_files(key, replica) {
+                Ok(()) => synced.push((key, replica)),
+                Err(failure) => self.note_late_failure(replica, &failure),
+            }
+        }
+        self.confirm(synced);
+    }
+
+    fn sync_files(&self, key: ReplicaKey, replica: Replica) -> Result<(), StoreError> {
+        let (volume, name) = (self.volume(replica.volume), ReplicaName::whole(key, replica.length));
+        for kind in [FileKind::Data, FileKind::UnsyncedSide] {
+            let path = volume.layout().file(Place::Blocks, &name, kind);
+            let file = volume
+                .disk()
+                .open(&path, OpenMode::Read)
+                .map_err(StoreError::disk(&path, "opening a replica to sync it"))?;
+            file.sync_data().map_err(StoreError::disk(&path, "syncing a replica"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the sidecars of replicas whose files are synced their final names, then syncs each folder once.
+    ///
+    /// The new name may become durable at any moment, which is right, since the bytes are. Before the folder is
+    /// synced the replica itself may still be lost with its name, so it counts as final only after.
+    fn confirm(&self, synced: Vec<(ReplicaKey, Replica)>) {
+        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut failed: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut renamed = Vec::new();
+        for (key, replica) in synced {
+            let volume = self.volume(replica.volume);
+            let name = ReplicaName::whole(key, replica.length);
+            let path = |kind| volume.layout().file(Place::Blocks, &name, kind);
+            let (old, new) = (path(FileKind::UnsyncedSide), path(FileKind::Side));
+            match volume.disk().rename(&old, &new) {
+                Ok(()) => {
+                    let folder = volume.layout().folder(Place::Blocks, key.block);
+                    if folders.insert(folder.clone())
+                        && let Err(cause) = volume.disk().sync_dir(&folder)
+                    {
+                        let failure = StoreError::disk(&folder, "syncing a folder")(cause);
+                        self.note_late_failure(replica, &failure);
+                        failed.insert(folder.clone());
+                    }
+                    renamed.push((key, folder));
+                }
+                Err(cause) => {
+                    let failure = StoreError::disk(old, "confirming a replica")(cause);
+                    self.note_late_failure(replica, &failure);
+                }
+            }
+        }
+        let mut state = self.state();
+        for (key, folder) in renamed {
+            let unsynced = |held: Replica| held.state == ReplicaState::Unsynced;
+            if !failed.contains(&folder) && state.inventory.get(key).is_some_and(unsynced) {
+                state.inventory.set_state(key, ReplicaState::Final);
+            }
+        }
+    }
+
+    fn note_late_failure(&self, replica: Replica, failure: &StoreError) {
+        // One that was dropped meanwhile has no files; nothing is wrong with the folder then.
+        let gone = matches!(failure, StoreError::Disk { source, .. }
+            if source.kind() == std::io::ErrorKind::NotFound);
+        if !gone {
+            warn!(%failure, "a late sync failed");
+            self.volume(replica.volume).note_error(failure);
+        }
+    }
+}

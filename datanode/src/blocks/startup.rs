@@ -1,0 +1,299 @@
+//! From data folders to the inventory: whose they are, what is in them, and the end of what a crash interrupted.
+//!
+//! A start lists folders and reads no replica, for names carry all that the inventory needs. What the files of a
+//! replica mean is decided in [`startup_plan`](crate::engine::startup_plan) and only carried out here. What is none of
+//! ours is left alone, with a warning.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use doldam_proto::id::{ClusterId, NodeUuid};
+use doldam_proto::limits::BLOCK_BYTES_MAX;
+use doldam_runtime::Seams;
+use tracing::{info, warn};
+
+use super::layout::{FileKind, ReplicaName, SHARDS};
+use super::removal::{empty_trash, move_files};
+use super::sidecar::sidecar_bytes;
+use super::version_file::FolderIdentity;
+use super::volume::{FolderError, Volume};
+use crate::engine::replica::{Replica, ReplicaKey, ReplicaState, VolumeIndex};
+use crate::engine::startup_plan::{Found, Place, Standing, plan};
+
+/// What is found in one data folder.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// The replicas.
+    pub(crate) replicas: BTreeMap<ReplicaKey, Replica>,
+    /// Why some of them are bad, where that is known.
+    pub(crate) damage: Vec<(ReplicaKey, String)>,
+    /// Blocks that nobody was told of and that were removed.
+    pub(crate) removed: u64,
+    /// Files that are none of ours.
+    pub(crate) unknown: Vec<PathBuf>,
+}
+
+/// The files of one replica, by place.
+#[derive(Debug, Default)]
+struct Files {
+    found: Found,
+    data: BTreeMap<Place, Entry>,
+    side: BTreeMap<Place, Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    name: ReplicaName,
+    kind: FileKind,
+    bytes: u64,
+}
+
+/// Opens the data folders and makes them one node's, a new node's if all are empty.
+///
+/// # Errors
+/// Names the first folder that cannot be served, or belongs to another node or cluster than those before it.
+pub(crate) fn open_folders(
+    seams: &Seams,
+    dirs: &[PathBuf],
+    reserve_bytes: u64,
+) -> Result<(Vec<Arc<Volume>>, FolderIdentity), (PathBuf, FolderError)> {
+    let mut opened = Vec::new();
+    for (dir, index) in dirs.iter().zip(0..) {
+        let disk = Arc::clone(&seams.disk);
+        let volume = Volume::open(disk, dir, VolumeIndex(index), reserve_bytes);
+        opened.push(volume.map_err(|cause| (dir.clone(), cause))?);
+    }
+    let mut node: Option<NodeUuid> = None;
+    let mut cluster: Option<ClusterId> = None;
+    for (volume, identity) in &opened {
+        let Some(identity) = identity else { continue };
+        let refused = |cause| (volume.layout().root().to_owned(), cause);
+        let expected = *node.get_or_insert(identity.node);
+        if expected != identity.node {
+            return Err(refused(FolderError::OtherNode { expected, found: identity.node }));
+        }
+        if let Some(found) = identity.cluster {
+            let expected = *cluster.get_or_insert(found);
+            if expected != found {
+                return Err(refused(FolderError::OtherCluster { expected, found }));
+            }
+        }
+    }
+    let node = node.unwrap_or_else(|| NodeUuid(seams.random.next_id()));
+    let identity = FolderIdentity { node, cluster };
+    let mut volumes = Vec::new();
+    for (volume, found) in opened {
+        if found != Some(identity) {
+            let root = volume.layout().root().to_owned();
+            info!(folder = %root.display(), node = %identity.node, "setting up a data folder");
+            volume.adopt(&identity).map_err(|cause| (root, cause))?;
+        }
+        volumes.push(Arc::new(volume));
+    }
+    Ok((volumes, identity))
+}
+
+/// Lists a data folder, finishes what a crash interrupted and tells what is there. Blocks on the disk.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub(crate) fn scan(volume: &Volume) -> io::Result<Scan> {
+    let mut scan = Scan::default();
+    // These are small. The shards may be large and are taken one by one.
+    let mut aside = BTreeMap::new();
+    for place in [Place::Quarantine, Place::Writing, Place::Trash] {
+        list(volume, place, volume.layout().place(place), &mut aside, &mut scan)?;
+    }
+    for shard in 0..SHARDS {
+        let folder = volume.layout().shard(shard);
+        let mut files = BTreeMap::new();
+        list(volume, Place::Blocks, folder, &mut files, &mut scan)?;
+        for (key, mut files) in files {
+            if let Some(also) = aside.remove(&key) {
+                files.unite(also);
+            }
+            settle(volume, key, &files, &mut scan);
+        }
+    }
+    for (key, files) in aside {
+        settle(volume, key, &files, &mut scan);
+    }
+    for path in &scan.unknown {
+        warn!(path = %path.display(), "unknown file in a data folder; left alone");
+    }
+    Ok(scan)
+}
+
+fn list(
+    volume: &Volume,
+    place: Place,
+    folder: PathBuf,
+    files: &mut BTreeMap<ReplicaKey, Files>,
+    scan: &mut Scan,
+) -> io::Result<()> {
+    for entry in volume.disk().list(&folder)? {
+        let path = folder.join(&entry.name);
+        let parsed = ReplicaName::parse(&entry.name).filter(|(name, kind)| {
+            // A name in the wrong folder would not be found again.
+            !entry.is_dir && volume.layout().file(place, name, *kind) == path
+        });
+        let Some((name, kind)) = parsed.filter(|(name, _)| belongs(place, name)) else {
+            scan.unknown.push(path);
+            continue;
+        };
+        let of_key = files.entry(name.key).or_default();
+        let (found, entries) = match kind {
+            FileKind::Data => (&mut of_key.found.data, &mut of_key.data),
+            FileKind::Side | FileKind::UnsyncedSide => {
+                (&mut of_key.found.side, &mut of_key.side)
+            }
+        };
+        found.insert(place);
+        let entry = Entry { name, kind, bytes: entry.bytes };
+        if entries.insert(place, entry).is_some() {
+            scan.unknown.push(path); // Two of one kind: only damage from outside makes them.
+        }
+    }
+    Ok(())
+}
+
+/// Only what is being received has no length yet.
+fn belongs(place: Place, name: &ReplicaName) -> bool {
+    match place {
+        Place::Blocks | Place::Quarantine => {
+            name.length.is_some_and(|length| (1..=BLOCK_BYTES_MAX).contains(&length))
+        }
+        Place::Writing | Place::Trash => true,
+    }
+}
+
+/// Carries out what is decided for the files of one replica.
+fn settle(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
+    let plan = plan(files.found);
+    let removed = plan.remove_data.iter().filter_map(|place| Some((place, files.data.get(place)?)));
+    let removed =
+        removed.chain(plan.remove_side.iter().filter_map(|place| Some((place, files.side.get(place)?))));
+    for (place, entry) in removed {
+        remove(volume, *place, entry);
+    }
+    match plan.standing {
+        Standing::Gone => scan.removed += 1,
+        Standing::Published => settle_published(volume, key, files, scan),
+        Standing::Quarantined { damage } => {
+            let name_from = [Place::Quarantine, Place::Blocks];
+            settle_bad(volume, key, files, name_from, damage.map(str::to_owned), scan);
+        }
+    }
+}
+
+fn settle_published(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
+    let (Some(data), Some(side)) = (files.data.get(&Place::Blocks), files.side.get(&Place::Blocks))
+    else {
+        return; // Published means that both are there.
+    };
+    let length = data.name.length.unwrap_or_default();
+    let expected = sidecar_bytes(length);
+    let damage = if data.bytes != length {
+        Some(format!("its data file has {} bytes instead of {length}", data.bytes))
+    } else if side.name.length != data.name.length || side.bytes != expected {
+        Some(format!("its sidecar has {} bytes instead of {expected}", side.bytes))
+    } else {
+        None
+    };
+    if damage.is_some() {
+        return settle_bad(volume, key, files, [Place::Blocks, Place::Quarantine], damage, scan);
+    }
+    let state = match side.kind {
+        FileKind::UnsyncedSide => ReplicaState::Unsynced,
+        FileKind::Data | FileKind::Side => ReplicaState::Final,
+    };
+    scan.replicas.insert(key, Replica { length, volume: volume.index(), state });
+}
+
+fn settle_bad(
+    volume: &Volume,
+    key: ReplicaKey,
+    files: &Files,
+    name_from: [Place; 2],
+    damage: Option<String>,
+    scan: &mut Scan,
+) {
+    let entries = name_from.iter().flat_map(|place| [files.data.get(place), files.side.get(place)]);
+    let Some(name) = entries.flatten().map(|entry| entry.name).next() else { return };
+    for entry in [files.data.get(&Place::Blocks), files.side.get(&Place::Blocks)].iter().flatten() {
+        if let Err(failure) = move_files(volume, &entry.name, Place::Blocks, Place::Quarantine) {
+            warn!(%failure, "cannot move a bad replica to quarantine");
+        }
+    }
+    let length = name.length.unwrap_or_default();
+    let state = ReplicaState::Quarantined;
+    scan.replicas.insert(key, Replica { length, volume: volume.index(), state });
+    if let Some(what) = damage {
+        warn!(block = %key.block, generation = %key.generation, what, "replica is bad; in quarantine");
+        scan.damage.push((key, what));
+    }
+}
+
+fn remove(volume: &Volume, place: Place, entry: &Entry) {
+    // What cannot be removed now does no harm, and is met again by the next start.
+    let path = volume.layout().file(place, &entry.name, entry.kind);
+    if let Err(cause) = volume.disk().remove_file(&path) {
+        warn!(path = %path.display(), %cause, "cannot remove what a crash left behind");
+    }
+}
+
+impl Files {
+    fn unite(&mut self, other: Self) {
+        let places = [(&mut self.found.data, other.found.data), (&mut self.found.side, other.found.side)];
+        for (of, also) in places {
+            also.iter().for_each(|place| of.insert(place));
+        }
+        self.data.extend(other.data);
+        self.side.extend(other.side);
+    }
+}
+
+/// What to do with a replica that was found in two data folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duplicate {
+    /// Keep the first, remove the second.
+    RemoveSecond,
+    /// Keep the second, remove the first.
+    RemoveFirst,
+    /// Keep the first, leave the second where it is.
+    LeaveSecond,
+}
+
+/// Judges a replica that was found in two data folders: a good one makes a bad one superfluous, and a verified one
+/// every other. Such pairs come from a folder that failed, was replaced by repair, and works again.
+pub(crate) fn judge_duplicate(
+    first: &Replica,
+    second: &Replica,
+    first_is_verified: impl FnOnce() -> bool,
+) -> Duplicate {
+    match (first.is_good(), second.is_good()) {
+        (true, false) => Duplicate::RemoveSecond,
+        (false, true) => Duplicate::RemoveFirst,
+        (true, true) if first.length == second.length && first_is_verified() => {
+            Duplicate::RemoveSecond
+        }
+        (true, true) | (false, false) => Duplicate::LeaveSecond,
+    }
+}
+
+/// Removes the files of a replica that another data folder holds too.
+pub(crate) fn remove_duplicate(volume: &Volume, key: ReplicaKey, replica: &Replica) {
+    let name = ReplicaName::whole(key, replica.length);
+    for place in [Place::Blocks, Place::Quarantine] {
+        if let Err(failure) = move_files(volume, &name, place, Place::Trash) {
+            warn!(%failure, "cannot remove a replica that another data folder holds too");
+        }
+    }
+    empty_trash(volume, &name);
+}
+
+#[cfg(test)]
+#[path = "startup_test.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! What the tests of this crate share: blocks of known bytes, stores on real folders, and a disk that fails on demand.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use doldam_proto::digest::BlockTree;
+use doldam_proto::digest::block::BlockDigest;
+use doldam_proto::limits::GROUP_BYTES;
+use doldam_runtime::Seams;
+use doldam_runtime::disk::{Disk, DirEntry, DirLock, DiskFile, OpenMode, RealDisk, Space};
+use parking_lot::Mutex;
+
+use crate::blocks::startup::{open_folders, scan};
+use crate::blocks::store::BlockStore;
+use crate::engine::inventory::Inventory;
+use crate::engine::replica::ReplicaKey;
+use crate::news::News;
+
+/// Bytes that differ from group to group.
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|i| ((i >> 16) * 37 + i * 31 + i / 251) as u8).collect()
+}
+
+/// The tree over `bytes` at an offset of its file.
+pub(crate) fn tree_of(file_offset: u64, bytes: &[u8]) -> (BlockTree, BlockDigest) {
+    let mut tree = BlockTree::new(file_offset);
+    bytes.chunks(GROUP_BYTES as usize).for_each(|group| {
+        tree.push_group(group);
+    });
+    let digest = tree.digest().unwrap();
+    (tree, digest)
+}
+
+/// A store over `dirs`, as a start makes it.
+pub(crate) fn open_store(disk: Arc<dyn Disk>, dirs: &[&Path]) -> Arc<BlockStore> {
+    let seams = Seams { disk, ..Seams::system() };
+    let dirs: Vec<_> = dirs.iter().map(|dir| dir.to_path_buf()).collect();
+    let (volumes, _) = open_folders(&seams, &dirs, 0).unwrap();
+    let mut inventory = Inventory::new();
+    for volume in &volumes {
+        for (key, replica) in scan(volume).unwrap().replicas {
+            inventory.insert(key, replica);
+        }
+    }
+    Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())))
+}
+
+/// Stores `bytes` as a replica.
+pub(crate) fn store_block(store: &Arc<BlockStore>, key: ReplicaKey, bytes: &[u8], sync: bool) {
+    let (tree, digest) = tree_of(0, bytes);
+    let mut partial = store.begin_write(key, bytes.len() as u64).unwrap();
+    partial.write(0, bytes).unwrap();
+    partial.publish(&tree, &digest, sync).unwrap();
+}
+
+/// Where a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Write,
+    Read,
+    Sync,
+    Rename,
+    SyncDir,
+    Remove,
+}
+
+/// An operation that fails, once `after` of its kind have passed.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) operation: Operation,
+    /// A part of the path it strikes.
+    pub(crate) path: &'static str,
+    pub(crate) after: u64,
+    pub(crate) errno: i32,
+}
+
+/// The real disk, with faults.
+#[derive(Default)]
+pub(crate) struct FaultyDisk {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    faults: Mutex<Vec<Fault>>,
+    /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
+    available: Mutex<Option<u64>>,
+    syncs: AtomicU64,
+}
+
+impl FaultyDisk {
+    /// Lets an operation fail from now on.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.shared.faults.lock().push(fault);
+    }
+
+    /// Lets everything succeed again.
+    pub(crate) fn heal(&self) {
+        self.shared.faults.lock().clear();
+        *self.shared.available.lock() = None;
+    }
+
+    /// Leaves `bytes` on the disk.
+    pub(crate) fn set_available(&self, bytes: u64) {
+        *self.shared.available.lock() = Some(bytes);
+    }
+
+    /// Syncs of files and folders so far.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn handle(&self) -> Arc<dyn Disk> {
+        Arc::new(Self { shared: Arc::clone(&self.shared) })
+    }
+}
+
+impl Shared {
+    fn check(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        if matches!(operation, Operation::Sync | Operation::SyncDir) {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        let path = path.to_string_lossy();
+        for fault in &mut *self.faults.lock() {
+            if fault.operation == operation && path.contains(fault.path) {
+                if fault.after == 0 {
+                    return Err(io::Error::from_raw_os_error(fault.errno));
+                }
+                fault.after -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode == OpenMode::CreateNew {
+            self.shared.check(Operation::Create, path)?;
+        }
+        let file = RealDisk.open(path, mode)?;
+        Ok(Box::new(FaultyFile { file, path: path.to_owned(), shared: Arc::clone(&self.shared) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.shared.check(Operation::Rename, to)?;
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.shared.check(Operation::Remove, path)?;
+        RealDisk.remove_file(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.shared.check(Operation::SyncDir, path)?;
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        RealDisk.list(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        match *self.shared.available.lock() {
+            Some(available) => Ok(Space { total: 1 << 40, available }),
+            None => RealDisk.space(path),
+        }
+    }
+
+    fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        RealDisk.file_bytes(path)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        RealDisk.lock_dir(path)
+    }
+}
+
+struct FaultyFile {
+    file: Box<dyn DiskFile>,
+    path: std::path::PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.shared.check(Operation::Read, &self.path)?;
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.shared.check(Operation::Write, &self.path)?;
+        if let Some(available) = &mut *self.shared.available.lock() {
+            *available = available
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| io::Error::from_raw_os_error(28))?;
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.shared.check(Operation::Sync, &self.path)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.shared.check(Operation::Sync, &self.path)
+    }
+
+    fn start_writeback(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
