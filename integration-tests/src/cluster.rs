@@ -181,10 +181,10 @@ impl Cluster {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         });
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_elapsed) => panic!("not within {DEADLINE:?}: {what}{}", self.state().await),
-        }
+        let Ok(answer) = answer.await else {
+            panic!("not within {DEADLINE:?}: {what}{}", self.state().await)
+        };
+        answer
     }
 
     /// Index of the datanode at `address`.
