@@ -39,7 +39,33 @@ mod resolve;
 pub mod view;
 
 #[cfg(test)]
-mod tests;
+mod attributes_test;
+#[cfg(test)]
+mod block_test;
+#[cfg(test)]
+mod complete_test;
+#[cfg(test)]
+mod create_test;
+#[cfg(test)]
+mod delete_test;
+#[cfg(test)]
+mod garbage_test;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod node_test;
+#[cfg(test)]
+mod rename_test;
+#[cfg(test)]
+mod replica_test;
+#[cfg(test)]
+mod requests_test;
+#[cfg(test)]
+mod view_test;
+#[cfg(test)]
+pub(in crate::engine) mod world;
 
 use doldam_proto::FsError;
 use doldam_proto::wire::Outcome;
