@@ -4,7 +4,10 @@
 mod blocks;
 mod config;
 mod engine;
+mod metrics;
 mod news;
+mod node;
+mod stream;
 
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,7 @@
 //! What the tests of this crate share: blocks of known bytes, stores on real folders, and a disk that fails on demand.
 
+pub(crate) mod cluster;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,122 @@
+//! What all parts of a running datanode share.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use std::sync::Arc;
+
+use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
+use doldam_runtime::Seams;
+use doldam_runtime::connection::Deadlines;
+use doldam_runtime::pool::{ConnectionPool, PoolLimits};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::blocks::store::BlockStore;
+use crate::config::DatanodeConfig;
+use crate::metrics::Metrics;
+use crate::stream::buffers::BufferPool;
+
+/// A running datanode.
+pub(crate) struct Node {
+    /// Its settings.
+    pub(crate) config: DatanodeConfig,
+    /// Its doors to the world.
+    pub(crate) seams: Seams,
+    /// Its replicas.
+    pub(crate) store: Arc<BlockStore>,
+    /// What it counts.
+    pub(crate) metrics: Metrics,
+    /// Memory for block streams.
+    pub(crate) buffers: BufferPool,
+    /// One permit for each block that may be written, read or copied at once.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Who it is, as far as it knows.
+    pub(crate) membership: Membership,
+    /// Cancelled when it is to stop.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Node {
+    /// Blocks that are being written, read or copied.
+    pub(crate) fn active_streams(&self) -> usize {
+        self.config.streams_max - self.streams.available_permits().min(self.config.streams_max)
+    }
+}
+
+/// Who a datanode is, as far as it knows. The uuid is its own from the first start; it learns its cluster when it first
+/// registers, and its short id at each start.
+pub(crate) struct Membership {
+    /// As it knows itself.
+    pub(crate) uuid: NodeUuid,
+    /// Address under which it is reached.
+    pub(crate) address: String,
+    joined: OnceLock<Joined>,
+    node_id: AtomicU32,
+    changed: Notify,
+}
+
+struct Joined {
+    cluster: ClusterId,
+    pool: ConnectionPool,
+}
+
+impl Membership {
+    /// Of a node that has not registered since its start.
+    pub(crate) fn new(uuid: NodeUuid, address: String) -> Self {
+        let (joined, node_id) = (OnceLock::new(), AtomicU32::new(0));
+        Self { uuid, address, joined, node_id, changed: Notify::new() }
+    }
+
+    /// The node belongs to `cluster`, once and for ever.
+    pub(crate) fn join(&self, cluster: ClusterId, seams: &Seams, deadlines: Deadlines) {
+        self.joined.get_or_init(|| {
+            let (net, limits) = (Arc::clone(&seams.net), PoolLimits::default());
+            Joined { cluster, pool: ConnectionPool::new(net, cluster, deadlines, limits) }
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// The namenode knows the node by this short id.
+    pub(crate) fn register(&self, id: NodeId) {
+        self.node_id.store(id.0, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Its cluster, if it ever joined one.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.joined.get().map(|joined| joined.cluster)
+    }
+
+    /// Connections to other datanodes, if it ever joined a cluster.
+    pub(crate) fn pool(&self) -> Option<&ConnectionPool> {
+        self.joined.get().map(|joined| &joined.pool)
+    }
+
+    /// Its short id, if it has registered since its start.
+    pub(crate) fn node_id(&self) -> Option<NodeId> {
+        let id = self.node_id.load(Ordering::Acquire);
+        (id != 0).then_some(NodeId(id))
+    }
+
+    /// Waits until the node belongs to a cluster. Cancel-safe.
+    pub(crate) async fn joined(&self) -> ClusterId {
+        self.until(Self::cluster).await
+    }
+
+    /// Waits until the node has registered. Cancel-safe.
+    pub(crate) async fn registered(&self) -> NodeId {
+        self.until(Self::node_id).await
+    }
+
+    async fn until<T>(&self, known: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable(); // Before looking, so that no change is missed.
+            if let Some(found) = known(self) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+}

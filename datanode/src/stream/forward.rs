@@ -1,0 +1,217 @@
+//! The next datanode of a pipeline: from the request to its last acknowledgement.
+//!
+//! Used by a node that receives and forwards ([`write`](super::write)), and by one that sends a copy of its own
+//! ([`copy`](super::copy)).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, WriteBlock};
+use doldam_proto::digest::ChainingValue;
+use doldam_proto::limits::REPLICATION_MAX;
+use doldam_proto::node::NodeAddress;
+use doldam_proto::wire;
+use doldam_runtime::connection::{ConnectionReader, StreamError};
+use doldam_runtime::pool::PooledConnection;
+use doldam_runtime::telemetry::TraceId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::failure::{Code, Failure, chain};
+use crate::engine::receive::Progress;
+use crate::node::Node;
+
+/// After a frame could not be forwarded: how long to wait for the reason that the next node gives.
+const REASON_WAIT: Duration = Duration::from_secs(1);
+
+/// What the parts of one write share: how far it is.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    progress: Mutex<Progress>,
+    sent: AtomicU64,
+    last_sent: AtomicBool,
+    finished: AtomicBool,
+    /// Something may be acknowledged to the sender, or the write has ended.
+    acknowledge: Notify,
+    /// Something was sent to the next node.
+    forwarded: Notify,
+}
+
+impl Exchange {
+    /// At the start of a block, with or without a node to forward to.
+    pub(crate) fn new(forwards: bool) -> Self {
+        Self {
+            progress: Mutex::new(Progress::new(forwards)),
+            sent: AtomicU64::new(0),
+            last_sent: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            acknowledge: Notify::new(),
+            forwarded: Notify::new(),
+        }
+    }
+
+    /// A frame that ends at `end` is about to be forwarded.
+    pub(crate) fn forwarding(&self, end: u64, last: bool) {
+        self.sent.store(end, Ordering::Relaxed);
+        self.last_sent.store(last, Ordering::Relaxed);
+        self.forwarded.notify_one();
+    }
+
+    /// Everything below `end` is written here.
+    pub(crate) fn written(&self, end: u64) {
+        self.progress.lock().local(end);
+        self.acknowledge.notify_one();
+    }
+
+    /// The write has ended, well or not.
+    pub(crate) fn finish(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+        self.acknowledge.notify_one();
+    }
+
+    /// What to acknowledge to the sender next; `None` once the write has ended.
+    pub(crate) async fn next_ack(&self) -> Option<u64> {
+        loop {
+            if self.finished.load(Ordering::Relaxed) {
+                return None;
+            }
+            let ack = self.progress.lock().next_ack();
+            if ack.is_some() {
+                return ack;
+            }
+            self.acknowledge.notified().await;
+        }
+    }
+
+    fn is_owed_an_answer(&self) -> bool {
+        let sent = self.sent.load(Ordering::Relaxed);
+        self.last_sent.load(Ordering::Relaxed) || self.progress.lock().outstanding(sent) > 0
+    }
+}
+
+/// Connects to the first of `request.downstream` and prepares the request to be sent with the first frame.
+///
+/// # Errors
+/// If it cannot be reached; the failure names it.
+pub(crate) async fn open(
+    node: &Node,
+    next: &NodeAddress,
+    request: WriteBlock,
+    trace: &TraceId,
+) -> Result<PooledConnection, Failure> {
+    let failed = |cause: &StreamError| Failure::downstream(next, chain(cause));
+    let Some(pool) = node.membership.pool() else {
+        return Err(Failure::here(Code::Busy, "not registered with a namenode yet"));
+    };
+    // One deadline per node behind this one, so that of two who wait for a third the nearer one blames it first.
+    let timeout = node.config.downstream_timeout.0 * (request.downstream.len() as u32 + 1);
+    let mut connection = pool.get(&next.address).await.map_err(|cause| failed(&cause))?;
+    let operation = BlockOperation::Write(request);
+    let request = BlockRequest { trace: trace.as_str().to_owned(), operation };
+    let (reader, writer) = connection.halves();
+    writer.set_progress_deadline(timeout);
+    // Silence is judged by `watch`, which knows whether an answer is owed.
+    reader.set_progress_deadline(Duration::from_secs(u64::from(u32::MAX)));
+    writer
+        .queue_message(&wire::BlockRequest::from(request))
+        .map_err(|cause| failed(&cause))?;
+    Ok(connection)
+}
+
+/// Deadlines of the next node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For an acknowledgement of what was sent.
+    pub(crate) acknowledge: Duration,
+    /// For the end, once everything was sent: it syncs and publishes.
+    pub(crate) finish: Duration,
+}
+
+impl Patience {
+    /// With the next node and `behind` more behind it.
+    pub(crate) fn with(node: &Node, behind: usize) -> Self {
+        let nodes = behind as u32 + 1;
+        Self {
+            acknowledge: node.config.downstream_timeout.0 * nodes,
+            finish: node.config.sync_timeout.0 * nodes,
+        }
+    }
+}
+
+/// Receives the answers of the next node until it is done with the block.
+///
+/// # Errors
+/// If it fails, falls silent while it owes an answer, closes the connection or talks nonsense.
+pub(crate) async fn watch(
+    reader: &mut ConnectionReader,
+    exchange: &Exchange,
+    next: &NodeAddress,
+    patience: Patience,
+) -> Result<wire::WriteDone, Failure> {
+    use wire::block_response::Kind;
+    let mut silent_since: Option<Instant> = None;
+    loop {
+        let owed = exchange.is_owed_an_answer();
+        silent_since = if owed { silent_since.or_else(|| Some(Instant::now())) } else { None };
+        let finishing = exchange.last_sent.load(Ordering::Relaxed);
+        let patience = if finishing { patience.finish } else { patience.acknowledge };
+        let silence = async {
+            match silent_since {
+                Some(since) => tokio::time::sleep_until(since + patience).await,
+                None => std::future::pending().await,
+            }
+        };
+        let response: wire::BlockResponse = tokio::select! {
+            biased;
+            response = reader.recv_message() => {
+                response.map_err(|cause| Failure::downstream(next, chain(&cause)))?
+            }
+            () = exchange.forwarded.notified() => continue,
+            () = silence => {
+                let message = format!("{next} has not answered for {patience:?}");
+                return Err(Failure::downstream(next, message));
+            }
+        };
+        silent_since = None;
+        match response.kind {
+            Some(Kind::Progress(wire::WriteProgress { received })) => {
+                let sent = exchange.sent.load(Ordering::Relaxed);
+                let taken = exchange.progress.lock().downstream(received, sent);
+                taken.map_err(|nonsense| Failure::downstream(next, nonsense.to_string()))?;
+                exchange.acknowledge.notify_one();
+            }
+            Some(Kind::Done(done)) if finishing => return Ok(done),
+            Some(Kind::Failure(failure)) => return Err(Failure::reported_by(next, failure)),
+            Some(Kind::Done(_) | Kind::Read(_)) | None => {
+                return Err(Failure::downstream(next, "it answered something else than asked"));
+            }
+        }
+    }
+}
+
+/// A frame could not be sent to the next node. If that was because it gave up, its reason is on its way and
+/// [`watch`] will have it: so this waits a moment before it answers.
+pub(crate) async fn cannot_send(next: &NodeAddress, cause: &StreamError) -> Failure {
+    tokio::time::sleep(REASON_WAIT).await;
+    Failure::downstream(next, chain(cause))
+}
+
+/// Checks what the next node says it has stored.
+///
+/// # Errors
+/// If that is another block than was sent.
+pub(crate) fn check_done(
+    done: wire::WriteDone,
+    length: u64,
+    value: ChainingValue,
+    next: &NodeAddress,
+) -> Result<Vec<wire::ReplicaReceipt>, Failure> {
+    if done.length != length || done.chaining_value[..] != value.0 {
+        return Err(Failure::downstream(next, "it stored another block than it was sent"));
+    }
+    if done.replicas.is_empty() || done.replicas.len() > REPLICATION_MAX as usize {
+        return Err(Failure::downstream(next, "it does not say who holds the block"));
+    }
+    Ok(done.replicas)
+}
