@@ -72,6 +72,8 @@ pub enum Event {
     NodeConfirmed(NodeId),
     /// Blocks whose replicas, or their wanted number, changed.
     Touched(Vec<BlockId>),
+    /// More blocks were touched than could be told.
+    Overflowed,
     /// These replicas are nobody's, and the change that made them so is durable.
     Unowned(Vec<(NodeId, BlockId, Generation)>),
     /// The node says that it has stored a replica.

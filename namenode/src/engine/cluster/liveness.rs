@@ -24,6 +24,8 @@ pub struct LivenessLimits {
 /// What changed for a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
+    /// It registered: what it was ordered before is void, and what it holds is to be confirmed.
+    Registered(NodeId),
     /// It is there: it may take blocks and orders.
     Live(NodeId),
     /// It may have left.
@@ -62,6 +64,7 @@ impl Cluster {
         node.standing = Standing::Joining;
         node.session = Session(self.sessions);
         node.stream = Stream::Admitted;
+        transitions.push(Transition::Registered(id));
         transitions
     }
 
@@ -111,11 +114,10 @@ impl Cluster {
         node.lose(now)
     }
 
-    /// What the node holds was compared with what it should hold.
-    pub fn confirm(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.confirmed = true;
-        }
+    /// What the node holds was compared with what it should hold; whether that is news.
+    pub fn confirm(&mut self, id: NodeId) -> bool {
+        let node = self.nodes.get_mut(&id);
+        node.is_some_and(|node| !std::mem::replace(&mut node.confirmed, true))
     }
 
     /// Lets time pass: who has been silent for too long?

@@ -25,7 +25,8 @@ fn just_before(time: Duration) -> Uptime {
 /// A cluster in which the node registered and was heard of at time zero.
 fn live() -> (Cluster, Session) {
     let mut cluster = Cluster::new(LIMITS, [], Duration::ZERO);
-    assert_eq!(cluster.register(Duration::ZERO, identity(), "1".into()), []);
+    let registered = cluster.register(Duration::ZERO, identity(), "1".into());
+    assert_eq!(registered, [Transition::Registered(NODE)]);
     let session = cluster.open_stream(NODE).unwrap();
     let heard = cluster.heartbeat(Duration::ZERO, NODE, session, Load::default());
     assert_eq!(heard, Ok(Some(Transition::Live(NODE))));
@@ -91,7 +92,7 @@ fn a_registration_admits_exactly_one_stream() {
 fn the_newer_of_two_registrations_wins_and_the_older_stream_counts_for_nothing() {
     let (mut cluster, older) = live();
     let closed = cluster.register(Duration::from_secs(1), identity(), "2".into());
-    assert_eq!(closed, [Transition::CloseStream(NODE, older)]);
+    assert_eq!(closed, [Transition::CloseStream(NODE, older), Transition::Registered(NODE)]);
     let newer = cluster.open_stream(NODE).unwrap();
     let now = Duration::from_secs(1);
     let beat = cluster.heartbeat(now, NODE, older, Load::default());
@@ -114,7 +115,7 @@ fn a_known_node_is_awaited_for_dead_after_and_is_not_suspect_meanwhile() {
 #[test]
 fn what_a_node_holds_is_unconfirmed_again_after_each_registration() {
     let (mut cluster, _) = live();
-    cluster.confirm(NODE);
+    assert!(cluster.confirm(NODE) && !cluster.confirm(NODE));
     assert!(cluster.node(NODE).unwrap().confirmed);
     cluster.register(Duration::ZERO, identity(), "1".into());
     assert!(!cluster.node(NODE).unwrap().confirmed);

@@ -56,6 +56,7 @@ impl RepairPlanner {
                     self.consider(block, around)?;
                 }
             }
+            Event::Overflowed => self.scans.start_debts(),
             Event::Unowned(replicas) => {
                 for (node, block, generation) in replicas {
                     let why = DropReason::Unowned;

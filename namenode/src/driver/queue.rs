@@ -1,0 +1,103 @@
+//! Proposals on their way to the driver's thread: bounded, and refused when full.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use doldam_proto::FsError;
+use doldam_proto::wire::{Command, Outcome};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+/// Where the outcome goes.
+pub(super) type Answer = oneshot::Sender<Result<Outcome, FsError>>;
+
+/// A command and who waits for its outcome.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) command: Command,
+    /// The command as the journal keeps it.
+    pub(super) payload: Bytes,
+    pub(super) answer: Answer,
+}
+
+/// Why a proposal was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ProposalQueue {
+    inner: Mutex<Inner>,
+    arrived: Condvar,
+    count: AtomicUsize,
+    count_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: VecDeque<Proposal>,
+    closed: bool,
+}
+
+/// What there is to do.
+pub(super) enum Taken {
+    /// These, in order; none if nothing came for a while.
+    Proposals(VecDeque<Proposal>),
+    /// The queue was closed and is empty.
+    Closed,
+}
+
+impl ProposalQueue {
+    /// Takes up to `count_max` proposals.
+    pub(super) fn new(count_max: usize) -> Self {
+        let (inner, count) = (Mutex::default(), AtomicUsize::new(0));
+        Self { inner, arrived: Condvar::new(), count, count_max }
+    }
+
+    pub(super) fn push(&self, proposal: Proposal) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(Refused::Closed);
+        }
+        if inner.waiting.len() >= self.count_max {
+            return Err(Refused::Full);
+        }
+        inner.waiting.push_back(proposal);
+        self.count.store(inner.waiting.len(), Ordering::Relaxed);
+        let was_empty = inner.waiting.len() == 1;
+        drop(inner);
+        if was_empty {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// All that waits; comes back after `patience` if nothing does.
+    pub(super) fn take(&self, patience: Duration) -> Taken {
+        let mut inner = self.inner.lock();
+        if inner.waiting.is_empty() && !inner.closed {
+            self.arrived.wait_for(&mut inner, patience);
+        }
+        if inner.waiting.is_empty() && inner.closed {
+            return Taken::Closed;
+        }
+        self.count.store(0, Ordering::Relaxed);
+        Taken::Proposals(std::mem::take(&mut inner.waiting))
+    }
+
+    /// Refuses all that comes from now on.
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}

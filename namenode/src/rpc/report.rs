@@ -1,0 +1,134 @@
+//! From a datanode's message to what the engine understands: the only checks of it.
+
+use std::collections::BTreeMap;
+
+use doldam_proto::convert::BadMessage;
+use doldam_proto::convert::types::short_text;
+use doldam_proto::digest::ChainingValue;
+use doldam_proto::fingerprint::{Fingerprint, ReplicaId, bucket_of};
+use doldam_proto::id::{BlockId, Generation, NodeId};
+use doldam_proto::limits::REPORT_BUCKETS;
+use doldam_proto::wire;
+use doldam_proto::wire::replica_event::Kind;
+use tracing::warn;
+
+use crate::engine::cluster::Load;
+use crate::engine::repair::{Event, OrderEnd};
+
+/// Most volumes of one datanode.
+const VOLUMES_MAX: usize = 256;
+
+/// A message, checked.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) load: Load,
+    pub(super) sum: (Fingerprint, u64),
+    pub(super) events: Vec<Event>,
+    pub(super) buckets: Option<BTreeMap<u32, Fingerprint>>,
+    pub(super) listings: Vec<(u32, Vec<ReplicaId>)>,
+}
+
+/// Checks what `node` sent.
+pub(super) fn check(node: NodeId, message: wire::DatanodeMessage) -> Result<Report, BadMessage> {
+    let load = load(message.volumes, message.active_streams, message.replica_count)?;
+    let root = fingerprint("fingerprint", &message.fingerprint)?;
+    let mut events = Vec::with_capacity(message.events.len() + message.results.len());
+    for event in message.events {
+        events.extend(replica_event(node, event)?);
+    }
+    for result in message.results {
+        events.push(order_result(node, result)?);
+    }
+    let mut buckets = BTreeMap::new();
+    for each in message.buckets {
+        buckets.insert(bucket(each.bucket)?, fingerprint("buckets.hash", &each.hash)?);
+    }
+    let listings = message.listings.into_iter().map(listing).collect::<Result<_, _>>()?;
+    Ok(Report {
+        load,
+        sum: (root, message.replica_count),
+        events,
+        buckets: message.buckets_answered.then_some(buckets),
+        listings,
+    })
+}
+
+fn load(
+    volumes: Vec<wire::VolumeStatus>,
+    active_streams: u32,
+    replicas: u64,
+) -> Result<Load, BadMessage> {
+    if volumes.len() > VOLUMES_MAX {
+        let why = format!("{} are more than {VOLUMES_MAX}", volumes.len());
+        return Err(BadMessage::new("volumes", why));
+    }
+    let mut load = Load { active_streams, replicas, ..Load::default() };
+    for volume in volumes {
+        let path = short_text("volumes.path", volume.path)?;
+        if volume.failed {
+            load.failed_volumes.push(path);
+            continue;
+        }
+        load.capacity = load.capacity.saturating_add(volume.capacity);
+        load.used = load.used.saturating_add(volume.used);
+        load.available = load.available.saturating_add(volume.available);
+    }
+    Ok(load)
+}
+
+/// `None` for a kind that a newer datanode may know.
+fn replica_event(node: NodeId, event: wire::ReplicaEvent) -> Result<Option<Event>, BadMessage> {
+    let (block, generation) = (BlockId(event.block_id), Generation(event.generation));
+    Ok(match event.kind() {
+        Kind::Unspecified => None,
+        Kind::Stored => {
+            let value = ChainingValue::from_slice(&event.chaining_value);
+            let value =
+                value.ok_or_else(|| BadMessage::new("events.chaining_value", "not 32 bytes"))?;
+            let replica = ReplicaId { block, generation, length: event.length };
+            Some(Event::Stored(node, replica, value))
+        }
+        Kind::Dropped => Some(Event::Dropped(node, block, generation)),
+        Kind::Bad => {
+            let what = short_text("events.what", event.what)?;
+            warn!(%node, %block, what, "a datanode found a replica bad");
+            Some(Event::Bad(node, block, generation))
+        }
+    })
+}
+
+fn order_result(node: NodeId, result: wire::OrderResult) -> Result<Event, BadMessage> {
+    let end = if result.done {
+        OrderEnd::Done
+    } else {
+        let error = short_text("results.error", result.error)?;
+        warn!(%node, order = result.order_id, error, "a datanode could not do as ordered");
+        OrderEnd::Failed
+    };
+    Ok(Event::Answered(node, result.order_id, end))
+}
+
+fn listing(listing: wire::BucketListing) -> Result<(u32, Vec<ReplicaId>), BadMessage> {
+    let bucket = bucket(listing.bucket)?;
+    let replica = |entry: wire::ReplicaEntry| {
+        let block = BlockId(entry.block_id);
+        if bucket_of(block) != bucket {
+            let why = format!("block {block} does not belong in bucket {bucket}");
+            return Err(BadMessage::new("listings.replicas", why));
+        }
+        Ok(ReplicaId { block, generation: Generation(entry.generation), length: entry.length })
+    };
+    Ok((bucket, listing.replicas.into_iter().map(replica).collect::<Result<_, _>>()?))
+}
+
+fn bucket(bucket: u32) -> Result<u32, BadMessage> {
+    if bucket < REPORT_BUCKETS {
+        return Ok(bucket);
+    }
+    Err(BadMessage::new("bucket", format!("{bucket} is not below {REPORT_BUCKETS}")))
+}
+
+fn fingerprint(field: &'static str, bytes: &[u8]) -> Result<Fingerprint, BadMessage> {
+    let wrong = || BadMessage::new(field, format!("{} bytes, not 32", bytes.len()));
+    Fingerprint::from_slice(bytes).ok_or_else(wrong)
+}
