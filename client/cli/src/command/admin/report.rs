@@ -1,0 +1,124 @@
+//! `admin report`: the cluster at one moment.
+
+use std::fmt;
+
+use doldam_client::{ClusterReport, NodeState};
+use serde::Serialize;
+
+use crate::command::CommandResult;
+use crate::error::CommandError;
+use crate::exit_code::ExitCode;
+use crate::output::size::{grouped, human_bytes, human_seconds, percent};
+use crate::output::table::table;
+use crate::session::Session;
+
+/// Show the state of the cluster: datanodes, room, what is being repaired.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  doldam admin report
+  doldam admin report --json | jq '.datanodes[] | select(.state != \"live\").address'")]
+pub(crate) struct ReportArgs {}
+
+/// The report; with `--json` with the fields of [`ClusterReport`].
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct ReportRecord(ClusterReport);
+
+/// Does it.
+///
+/// # Errors
+/// If the cluster does not answer or standard output fails.
+pub(crate) async fn run(session: &mut Session, _args: ReportArgs) -> CommandResult {
+    let client = session.connect().await?;
+    let report = client.report().await;
+    let report = report.map_err(CommandError::cluster("ask", session.cluster_name()))?;
+    session.output.record(&ReportRecord(report))?;
+    Ok(ExitCode::Done)
+}
+
+impl fmt::Display for ReportRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &self.0;
+        let uptime = human_seconds(report.uptime_ms as f64 / 1000.0);
+        writeln!(formatter, "cluster      {}", report.cluster_id)?;
+        writeln!(formatter, "namenode     version {}, up {uptime}", report.version)?;
+        writeln!(
+            formatter,
+            "contents     {} files, {} directories, {} blocks",
+            grouped(report.files),
+            grouped(report.directories),
+            grouped(report.blocks)
+        )?;
+        writeln!(
+            formatter,
+            "room         {} used, {} available of {}",
+            human_bytes(report.used),
+            human_bytes(report.available),
+            human_bytes(report.capacity)
+        )?;
+        writeln!(
+            formatter,
+            "health       {} under-replicated, {} corrupt, {} missing",
+            grouped(report.under_replicated),
+            grouped(report.corrupt),
+            grouped(report.missing)
+        )?;
+        let paused =
+            if report.repair_paused { ", PAUSED: too many datanodes are gone" } else { "" };
+        writeln!(
+            formatter,
+            "repair       {} running, {} waiting{paused}",
+            grouped(report.repairs_running),
+            grouped(report.repairs_waiting)
+        )?;
+        let live = report.datanodes.iter().filter(|node| node.node.state == NodeState::Live);
+        writeln!(formatter, "datanodes    {} live of {}", live.count(), report.datanodes.len())?;
+        if report.datanodes.is_empty() {
+            return write!(formatter, "(none has registered)");
+        }
+        write!(formatter, "\n{}", datanodes(report))
+    }
+}
+
+/// One line per datanode.
+fn datanodes(report: &ClusterReport) -> String {
+    let header = [
+        "id",
+        "address",
+        "rack",
+        "state",
+        "silent",
+        "used",
+        "available",
+        "use",
+        "replicas",
+        "streams",
+        "version",
+    ];
+    let rows = report.datanodes.iter().map(|node| {
+        let state = match node.node.state {
+            NodeState::Live => "live",
+            NodeState::Suspect => "suspect",
+            NodeState::Dead => "DEAD",
+        };
+        let failed = match node.failed_volumes.len() {
+            0 => String::new(),
+            count => format!(" ({count} folders failed)"),
+        };
+        [
+            node.node.id.to_string(),
+            node.node.address.clone(),
+            node.node.rack.clone(),
+            format!("{state}{failed}"),
+            human_seconds(node.silent_ms as f64 / 1000.0),
+            human_bytes(node.used),
+            human_bytes(node.available),
+            percent(node.used, node.used.saturating_add(node.available)),
+            grouped(node.replicas),
+            node.active_streams.to_string(),
+            node.version.clone(),
+        ]
+    });
+    table(header, rows.collect(), &[0, 4, 5, 6, 7, 8, 9])
+}

@@ -1,0 +1,274 @@
+//! `bench meta`: metadata operations per second, and how long each takes.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use doldam_client::{Client, ClientError};
+use doldam_runtime::Seams;
+use doldam_runtime::tasks::spawn_detached;
+use futures::StreamExt;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Workplace;
+use crate::command::CommandResult;
+use crate::error::CommandError;
+use crate::exit_code::ExitCode;
+use crate::output::size::grouped;
+use crate::output::table::table;
+use crate::session::Session;
+
+/// Entries of the directory that is listed.
+const LISTED_ENTRIES: u64 = 100;
+/// Longest latency told apart, in microseconds.
+const LATENCY_MAX_MICROS: u64 = 120_000_000;
+
+/// Measure metadata operations.
+///
+/// Each of the clients works in a directory of its own: mkdir, create and close of empty files,
+/// stat, list of a directory with 100 entries, rename, delete. Everything is deleted afterwards.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  doldam bench meta
+  doldam bench meta --clients 64 --ops 100000 --connections 4
+  doldam bench meta --json")]
+pub(crate) struct MetaArgs {
+    /// Calls in flight at once.
+    #[arg(long, default_value_t = 32, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
+    clients: u16,
+
+    /// Calls of each operation.
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    ops: u64,
+
+    /// Connections to the namenode.
+    #[arg(long, default_value_t = 2, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    connections: u8,
+
+    /// Directory in the cluster to work in.
+    #[arg(long, default_value = "/", value_name = "PATH")]
+    path: String,
+}
+
+/// All operations.
+#[derive(Debug, Serialize)]
+struct MetaRecord {
+    /// Calls in flight at once.
+    clients: u16,
+    /// Connections to the namenode.
+    connections: u8,
+    /// What was measured, in this order.
+    operations: Vec<Measured>,
+}
+
+/// One operation.
+#[derive(Debug, Serialize)]
+struct Measured {
+    /// Its name.
+    operation: &'static str,
+    /// How often it was called.
+    calls: u64,
+    /// Calls a second, all clients together.
+    per_second: f64,
+    /// Half of the calls were faster, in milliseconds.
+    p50_ms: f64,
+    /// 99 of 100 calls were faster, in milliseconds.
+    p99_ms: f64,
+    /// The slowest, in milliseconds.
+    max_ms: f64,
+}
+
+impl fmt::Display for MetaRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            formatter,
+            "{} clients over {} connections; latencies in ms:",
+            self.clients, self.connections
+        )?;
+        let rows = self.operations.iter().map(|measured| {
+            [
+                measured.operation.to_owned(),
+                grouped(measured.per_second.round() as u64),
+                format!("{:.2}", measured.p50_ms),
+                format!("{:.2}", measured.p99_ms),
+                format!("{:.2}", measured.max_ms),
+            ]
+        });
+        let header = ["operation", "per second", "p50", "p99", "max"];
+        formatter.write_str(&table(header, rows.collect(), &[1, 2, 3, 4]))
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// If any call fails.
+pub(crate) async fn run(session: &mut Session, args: MetaArgs) -> CommandResult {
+    let channels = usize::from(args.connections);
+    let client = session.connect_with(|config| config.metadata_channels = channels).await?;
+    let workplace = Workplace::make(session, &client, &args.path).await?;
+    let measured = measure(session, &client, &workplace, &args).await;
+    let removed = workplace.remove(&client).await;
+    let operations = measured?;
+    let (clients, connections) = (args.clients, args.connections);
+    session.output.record(&MetaRecord { clients, connections, operations })?;
+    removed?;
+    Ok(ExitCode::Done)
+}
+
+async fn measure(
+    session: &Session,
+    client: &Client,
+    workplace: &Workplace,
+    args: &MetaArgs,
+) -> Result<Vec<Measured>, CommandError> {
+    let clients = u64::from(args.clients);
+    let base: Arc<str> = workplace.path.as_str().into();
+    for index in 0..clients {
+        prepare(client, &format!("{base}/c{index}"), 0).await?;
+    }
+    prepare(client, &format!("{base}/listed"), LISTED_ENTRIES).await?;
+    let run =
+        Run { seams: session.seams.clone(), client: client.clone(), base, clients, ops: args.ops };
+    let mut measured = Vec::new();
+    for operation in Operation::ALL {
+        measured.push(run.measure(operation).await?);
+    }
+    Ok(measured)
+}
+
+/// What is measured; each leaves behind what the next needs.
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Mkdir,
+    Create,
+    Stat,
+    List,
+    Rename,
+    Delete,
+}
+
+impl Operation {
+    const ALL: [Self; 6] =
+        [Self::Mkdir, Self::Create, Self::Stat, Self::List, Self::Rename, Self::Delete];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mkdir => "mkdir",
+            Self::Create => "create+close",
+            Self::Stat => "stat",
+            Self::List => "list",
+            Self::Rename => "rename",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Does it once, for number `op` of this operation.
+    async fn call(self, client: &Client, base: &str, directory: u64, op: u64) -> Called {
+        let path = |kind: char| format!("{base}/c{directory}/{kind}{op}");
+        match self {
+            Self::Mkdir => client.mkdir(path('d'), false).await.map(drop),
+            Self::Create => client.create(path('f')).open().await?.close().await.map(drop),
+            Self::Stat => client.stat(path('f')).await.map(drop),
+            Self::List => list(client, &format!("{base}/listed")).await,
+            Self::Rename => client.rename(path('f'), path('g'), false).await,
+            Self::Delete => client.delete(path('g'), false).await,
+        }
+    }
+}
+
+type Called = Result<(), ClientError>;
+
+/// Makes a directory with `entries` directories in it.
+async fn prepare(client: &Client, path: &str, entries: u64) -> Result<(), CommandError> {
+    let made = client.mkdir(path, true).await;
+    made.map_err(CommandError::cluster("create the directory", path))?;
+    for entry in 0..entries {
+        let child = format!("{path}/{entry}");
+        let made = client.mkdir(&child, true).await;
+        made.map_err(CommandError::cluster("create the directory", child))?;
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, path: &str) -> Result<(), ClientError> {
+    let mut entries = client.list(path);
+    while let Some(entry) = entries.next().await {
+        entry?;
+    }
+    Ok(())
+}
+
+struct Run {
+    seams: Seams,
+    client: Client,
+    base: Arc<str>,
+    clients: u64,
+    ops: u64,
+}
+
+impl Run {
+    /// Does `operation` with every number below `ops`, from all clients at once.
+    async fn measure(&self, operation: Operation) -> Result<Measured, CommandError> {
+        let next = Arc::new(AtomicU64::new(0));
+        let start = self.seams.clock.now();
+        let workers: Vec<_> = (0..self.clients)
+            .map(|_| spawn_detached("bench", self.work(operation, Arc::clone(&next))))
+            .collect();
+        let mut latencies = histogram();
+        let name = operation.name();
+        for worker in workers {
+            let worked = worker.await.unwrap_or(Err(ClientError::Stopped { operation: name }));
+            let worked = worked.map_err(CommandError::cluster("measure", name))?;
+            if let Err(error) = latencies.add(worked) {
+                tracing::debug!(%error, "latencies of one client are left out");
+            }
+        }
+        let seconds = self.seams.clock.now().saturating_sub(start).as_secs_f64();
+        let millis = |micros: u64| micros as f64 / 1000.0;
+        Ok(Measured {
+            operation: name,
+            calls: self.ops,
+            per_second: self.ops as f64 / seconds.max(1e-9),
+            p50_ms: millis(latencies.value_at_quantile(0.5)),
+            p99_ms: millis(latencies.value_at_quantile(0.99)),
+            max_ms: millis(latencies.max()),
+        })
+    }
+
+    /// One client: takes one number after another.
+    fn work(
+        &self,
+        operation: Operation,
+        next: Arc<AtomicU64>,
+    ) -> impl Future<Output = Result<Histogram<u64>, ClientError>> + Send + 'static {
+        let (client, clock) = (self.client.clone(), Arc::clone(&self.seams.clock));
+        let (base, clients, ops) = (Arc::clone(&self.base), self.clients, self.ops);
+        async move {
+            let mut latencies = histogram();
+            loop {
+                let op = next.fetch_add(1, Ordering::Relaxed);
+                if op >= ops {
+                    return Ok(latencies);
+                }
+                let begun = clock.now();
+                operation.call(&client, &base, op % clients, op).await?;
+                let micros = clock.now().saturating_sub(begun).as_micros() as u64;
+                latencies.saturating_record(micros);
+            }
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    // Fails only for bounds or digits out of range; these are constants.
+    Histogram::new_with_bounds(1, LATENCY_MAX_MICROS, 3).unwrap_or_else(|_| {
+        Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are valid"))
+    })
+}
