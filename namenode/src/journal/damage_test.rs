@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use doldam_proto::id::{Epoch, JournalIndex};
+
 use super::JournalError;
 use super::record::{Record, SECTOR_BYTES};
 use super::segment::RECORDS_START;
 use super::test_disk::CrashDisk;
-use super::test_journal::{journal_of, read_all, segment_path};
+use super::test_journal::{FOLDER, journal_of, read_all, record_of, segment_path, start_small};
 
 /// Two segments; the second has room left.
 const BATCHES: &[&[usize]] =
@@ -107,6 +109,53 @@ fn before_the_mark_only_the_last_batch_looks_torn() {
 }
 
 #[test]
+fn a_torn_mark_leaves_the_one_before() {
+    let disk = CrashDisk::with_folder(FOLDER);
+    let (_, end) = read_all(&disk, 1).unwrap();
+    let (_writer, mut commit_loop, _) = start_small(end).unwrap();
+    for index in 1..=3 {
+        commit_loop.appender.append(&[record_of(index, 10)]).unwrap();
+        commit_loop.appender.mark().unwrap();
+    }
+    let path = segment_path(1);
+    let untouched = disk.bytes_of(&path);
+    for mark in [512, 1024] {
+        // One mark is torn, and the second record with all after it is gone.
+        disk.damage(&path, |bytes| {
+            bytes[mark + 8..mark + 32].fill(0);
+            bytes[4096 + 64..].fill(0);
+        });
+        let error = read_all(&disk, 1).unwrap_err();
+        assert!(matches!(error, JournalError::Damaged { index: JournalIndex(2), .. }), "{error}");
+        disk.damage(&path, |bytes| bytes.clone_from(&untouched));
+    }
+}
+
+#[test]
+fn records_in_another_order_are_damage() {
+    let (disk, _) = journal_of(&[&[10], &[10], &[10]], false);
+    disk.damage(&segment_path(1), |bytes| {
+        let (first, second) = bytes[4096..4096 + 128].split_at_mut(64);
+        first.swap_with_slice(second);
+    });
+    let error = read_all(&disk, 1).unwrap_err();
+    assert!(error.to_string().ends_with("another record stands in its place"), "{error}");
+}
+
+#[test]
+fn a_record_of_an_earlier_epoch_than_the_one_before_is_damage() {
+    let disk = CrashDisk::with_folder(FOLDER);
+    let (_, end) = read_all(&disk, 1).unwrap();
+    let (_writer, mut commit_loop, _) = start_small(end).unwrap();
+    for (index, epoch) in [(1, 5), (2, 4)] {
+        let record = Record { epoch: Epoch(epoch), ..record_of(index, 10) };
+        commit_loop.appender.append(&[record]).unwrap();
+    }
+    let error = read_all(&disk, 1).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { index: JournalIndex(2), .. }), "{error}");
+}
+
+#[test]
 fn damage_is_told_with_file_offset_and_index() {
     let (disk, _) = journal_of(&[&[10], &[10], &[10]], true);
     let path = segment_path(1);
@@ -138,7 +187,7 @@ fn a_journal_that_does_not_reach_what_the_state_has_is_refused() {
     assert_eq!(read_all(&disk, 2).unwrap().0, records[1..]);
     let error = read_all(&disk, 4).unwrap_err();
     assert!(matches!(error, JournalError::MissingEnd { .. }), "{error}");
-    let empty = CrashDisk::with_folder(super::test_journal::FOLDER);
+    let empty = CrashDisk::with_folder(FOLDER);
     let error = read_all(&empty, 2).unwrap_err();
     assert!(matches!(error, JournalError::MissingEnd { .. }), "{error}");
 }

@@ -21,8 +21,11 @@ fn new_journal(disk: &Arc<CrashDisk>, options: JournalOptions) -> (JournalWriter
     (writer, commit_loop)
 }
 
-/// A callback that sends what it is told together with `tag`.
-fn told() -> (impl Fn(u64) -> AppendDone, Receiver<(u64, Result<(), JournalError>)>) {
+/// What a callback was told, with its tag.
+type Told = (u64, Result<(), JournalError>);
+
+/// Makes callbacks that send what they are told.
+fn told() -> (impl Fn(u64) -> AppendDone, Receiver<Told>) {
     let (sender, receiver) = channel();
     let done = move |tag| -> AppendDone {
         let sender = sender.clone();
@@ -72,7 +75,9 @@ fn many_producers_and_segments_keep_the_order() {
                 })
             })
             .collect();
-        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        for producer in producers {
+            producer.join().unwrap();
+        }
         writer.close();
     });
     let order: Vec<u64> =
@@ -148,9 +153,9 @@ fn who_appends_too_much_waits_for_room() {
     thread::scope(|scope| {
         // More than the queue holds: this ends only because the loop makes room.
         let producer = scope.spawn(|| {
-            (1..=50).for_each(|index| {
-                writer.append(vec![record_of(index, 1000)], done(index)).unwrap()
-            });
+            for index in 1..=50 {
+                writer.append(vec![record_of(index, 1000)], done(index)).unwrap();
+            }
             writer.close();
         });
         scope.spawn(|| commit_loop.run().unwrap());

@@ -36,8 +36,17 @@ pub struct Replay {
     acknowledged: JournalIndex,
     /// Where the last batch of the current segment begins.
     batch_start: u64,
-    /// End of what a crash left behind `position`; known once there are no more records.
-    leftover: Option<u64>,
+    /// Where the newest segment's records end, and what a crash left behind them; known early.
+    end: Option<End>,
+    last_index: JournalIndex,
+    last_epoch: Epoch,
+    cut: Option<CutTail>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    position: u64,
+    leftover: u64,
 }
 
 /// What a crash left of records that were never acknowledged, and that was cut off.
@@ -106,40 +115,26 @@ impl Replay {
     /// Opens the journal in the folder `dir` to read it from the record `from` on: the first one that the
     /// state does not have. An empty folder is an empty journal.
     ///
+    /// Makes its end fit first: what a crash left behind the last record is erased, and records that are
+    /// not known to be durable are written again and synced. What is read after can no longer vanish.
+    ///
     /// # Errors
-    /// If the medium fails, segments are missing or their headers damaged or of another version.
+    /// If the medium fails, segments are missing, damaged or of another version, or the journal does not
+    /// have the records that the state needs, or lacks some that the state has. Nothing was changed then.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, from: JournalIndex) -> Result<Self, JournalError> {
         let segments = read_headers(disk.as_ref(), dir)?;
         let dir = dir.to_owned();
-        let Some((_, first)) = segments.first().copied() else {
-            if from > JournalIndex(1) {
-                let last = JournalIndex(0);
-                return Err(JournalError::MissingEnd { dir, last, needed: from });
-            }
-            return Ok(Self::at(disk, dir, from, segments, 0, None));
-        };
-        if first > from {
+        if let Some((_, first)) = segments.first().copied()
+            && first > from
+        {
             return Err(JournalError::MissingStart { dir, first, needed: from });
         }
-        let current = segments.partition_point(|(_, first)| *first <= from) - 1;
-        let segment = Segment::open(disk.as_ref(), &dir, segments[current].0)?;
-        Ok(Self::at(disk, dir, from, segments, current, Some(segment)))
-    }
-
-    fn at(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        from: JournalIndex,
-        segments: Vec<(u64, JournalIndex)>,
-        current: usize,
-        segment: Option<Segment>,
-    ) -> Self {
         let mut replay = Self {
             disk,
             dir,
             from,
+            current: segments.len().saturating_sub(1),
             segments,
-            current,
             segment: None,
             window: Window::default(),
             position: RECORDS_START,
@@ -147,16 +142,64 @@ impl Replay {
             epoch: Epoch(0),
             acknowledged: JournalIndex(0),
             batch_start: RECORDS_START,
-            leftover: None,
+            end: None,
+            last_index: JournalIndex(0),
+            last_epoch: Epoch(0),
+            cut: None,
         };
-        match segment {
-            Some(segment) => replay.enter(segment),
-            None => replay.leftover = Some(RECORDS_START),
-        }
-        replay
+        replay.find_end()?;
+        replay.mend_end()?;
+        replay.go_to_start()?;
+        Ok(replay)
     }
 
-    fn enter(&mut self, segment: Segment) {
+    /// Reads the newest segment to its end.
+    fn find_end(&mut self) -> Result<(), JournalError> {
+        if !self.segments.is_empty() {
+            self.enter(self.current)?;
+            while self.step()?.is_some() {}
+        }
+        self.last_index = JournalIndex(self.expected.0 - 1);
+        let marked = self.segment.as_ref().map(|segment| segment.mark.epoch);
+        self.last_epoch = self.epoch.max(marked.unwrap_or_default());
+        if self.expected < self.from {
+            let (dir, last, needed) = (self.dir.clone(), self.last_index, self.from);
+            return Err(JournalError::MissingEnd { dir, last, needed });
+        }
+        Ok(())
+    }
+
+    fn mend_end(&mut self) -> Result<(), JournalError> {
+        let (Some(segment), Some(end)) = (&self.segment, self.end) else { return Ok(()) };
+        let is_sure = self.acknowledged >= self.last_index;
+        if is_sure && end.leftover == end.position {
+            return Ok(());
+        }
+        let again = if is_sure { end.position } else { self.batch_start };
+        let file = segment.file.as_ref();
+        tail::write_again(file, again, end.position)
+            .and_then(|()| tail::erase(file, end.position, end.leftover))
+            .and_then(|()| file.sync_data())
+            .map_err(JournalError::io("mending the end of", &segment.path))?;
+        self.cut = (end.leftover > end.position).then(|| CutTail {
+            path: segment.path.clone(),
+            offset: end.position,
+            bytes: end.leftover - end.position,
+        });
+        Ok(())
+    }
+
+    fn go_to_start(&mut self) -> Result<(), JournalError> {
+        if self.segments.is_empty() {
+            return Ok(());
+        }
+        self.epoch = Epoch(0);
+        self.enter(self.segments.partition_point(|(_, first)| *first <= self.from) - 1)
+    }
+
+    fn enter(&mut self, place: usize) -> Result<(), JournalError> {
+        let segment = Segment::open(self.disk.as_ref(), &self.dir, self.segments[place].0)?;
+        self.current = place;
         self.expected = segment.header.first_index;
         self.epoch = self.epoch.max(segment.header.epoch);
         self.acknowledged = self.acknowledged.max(segment.mark.acknowledged);
@@ -164,6 +207,12 @@ impl Replay {
         self.batch_start = RECORDS_START;
         self.window.clear();
         self.segment = Some(segment);
+        Ok(())
+    }
+
+    /// The last record there is.
+    pub const fn last_index(&self) -> JournalIndex {
+        self.last_index
     }
 
     /// The next record, or `None` at the end of the journal.
@@ -186,7 +235,8 @@ impl Replay {
     fn step(&mut self) -> Result<Option<Header>, JournalError> {
         loop {
             let Some(segment) = &self.segment else { return Ok(None) };
-            if self.leftover.is_some() {
+            let next = self.segments.get(self.current + 1).copied();
+            if next.is_none() && self.end.is_some_and(|end| end.position == self.position) {
                 return Ok(None);
             }
             let stop = match read_record(segment, &mut self.window, self.position)? {
@@ -196,12 +246,8 @@ impl Replay {
                 }
                 Err(stop) => stop,
             };
-            match self.segments.get(self.current + 1).copied() {
-                Some((number, first)) if first == self.expected => {
-                    self.current += 1;
-                    let next = Segment::open(self.disk.as_ref(), &self.dir, number)?;
-                    self.enter(next);
-                }
+            match next {
+                Some((_, first)) if first == self.expected => self.enter(self.current + 1)?,
                 Some(_) => {
                     let what = match stop {
                         Stop::Damaged(what) => what,
@@ -209,7 +255,10 @@ impl Replay {
                     };
                     return Err(self.damaged(what));
                 }
-                None => self.leftover = Some(self.judge_tail(segment, stop)?),
+                None => {
+                    let leftover = self.judge_tail(segment, stop)?;
+                    self.end = Some(End { position: self.position, leftover });
+                }
             }
         }
     }
@@ -249,45 +298,22 @@ impl Replay {
         Tail { segment, position, expected, acknowledged, stop }.judge()
     }
 
-    /// Makes the end fit for writing: what a crash left behind the last record is erased, and records
-    /// that are not known to be durable are written again, so that what was replayed cannot vanish in a
-    /// later crash. Reads what [`next_record`](Self::next_record) was not asked for.
+    /// The end of the journal, to go on writing there. Reads and checks what
+    /// [`next_record`](Self::next_record) was not asked for.
     ///
     /// # Errors
-    /// If the medium fails, the journal is damaged, or ends before the records that the state has.
+    /// If the medium fails or the journal is damaged.
     pub fn finish(mut self) -> Result<JournalEnd, JournalError> {
         while self.step()?.is_some() {}
-        let last_index = JournalIndex(self.expected.0 - 1);
-        if self.expected < self.from {
-            let (dir, needed) = (self.dir, self.from);
-            return Err(JournalError::MissingEnd { dir, last: last_index, needed });
-        }
-        let mut last_epoch = self.epoch;
-        let mut cut = None;
-        if let (Some(segment), Some(leftover)) = (&self.segment, self.leftover) {
-            last_epoch = last_epoch.max(segment.mark.epoch);
-            let unsure = self.acknowledged < last_index;
-            let again = if unsure { self.batch_start } else { self.position };
-            let file = segment.file.as_ref();
-            tail::write_again(file, again, self.position)
-                .and_then(|()| tail::erase(file, self.position, leftover))
-                .and_then(|()| file.sync_data())
-                .map_err(JournalError::io("mending the end of", &segment.path))?;
-            cut = (leftover > self.position).then(|| CutTail {
-                path: segment.path.clone(),
-                offset: self.position,
-                bytes: leftover - self.position,
-            });
-        }
         Ok(JournalEnd {
             disk: self.disk,
             dir: self.dir,
             segments: self.segments,
             segment: self.segment,
             position: self.position,
-            last_index,
-            last_epoch,
-            cut,
+            last_index: self.last_index,
+            last_epoch: self.last_epoch,
+            cut: self.cut,
         })
     }
 }

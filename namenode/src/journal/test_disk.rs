@@ -360,7 +360,9 @@ impl DiskFile for CrashFile {
             None => {}
         }
         faults.syncs += 1;
-        unsynced.iter().for_each(|change| change.apply(&mut content.durable));
+        for change in unsynced {
+            change.apply(&mut content.durable);
+        }
         Ok(())
     }
 
