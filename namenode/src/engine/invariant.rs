@@ -8,8 +8,8 @@
 //! | replicas, fingerprints and debts follow from the records of the blocks | [`replicas`] |
 //! | ids not given yet are above those given, and totals are sums | [`totals`] |
 //!
-//! Each check recomputes what the commands keep up to date, from the records that are the truth, and compares. It
-//! reads the whole state: for tests, and for an administrator who doubts a store.
+//! Each check recomputes what the commands keep up to date, from the records that are the truth,
+//! and compares. It reads the whole state: for tests, and for an administrator who doubts a store.
 
 mod blocks;
 mod replicas;
@@ -17,7 +17,7 @@ mod totals;
 mod tree;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doldam_proto::id::{ClientId, InodeId};
 use doldam_proto::wire::{BlockRecord, CountersRecord, GarbageRecord, InodeRecord};
@@ -82,6 +82,21 @@ impl Findings {
             self.add(table, format!("{key:?} -> {value:?} should not be there"));
         }
     }
+
+    /// Both sides of what must be equal.
+    fn compare_sets<K: Ord + std::fmt::Debug>(
+        &mut self,
+        table: Table,
+        expected: &BTreeSet<K>,
+        stored: &BTreeSet<K>,
+    ) {
+        for key in expected.difference(stored) {
+            self.add(table, format!("{key:?} is missing"));
+        }
+        for key in stored.difference(expected) {
+            self.add(table, format!("{key:?} should not be there"));
+        }
+    }
 }
 
 /// The records that several checks need.
@@ -90,7 +105,7 @@ struct Snapshot {
     inodes: BTreeMap<InodeId, InodeRecord>,
     children: BTreeMap<(InodeId, String), InodeId>,
     pending: BTreeMap<(InodeId, String), InodeId>,
-    leases: BTreeMap<(ClientId, InodeId), ()>,
+    leases: BTreeSet<(ClientId, InodeId)>,
     blocks: BTreeMap<(InodeId, u32), BlockRecord>,
     garbage: BTreeMap<u64, GarbageRecord>,
 }
@@ -102,7 +117,7 @@ impl Snapshot {
             inodes: BTreeMap::new(),
             children: BTreeMap::new(),
             pending: BTreeMap::new(),
-            leases: BTreeMap::new(),
+            leases: BTreeSet::new(),
             blocks: BTreeMap::new(),
             garbage: BTreeMap::new(),
         };
@@ -119,7 +134,7 @@ impl Snapshot {
             CONTINUE
         })?;
         records::leases::scan_all(tables, &mut |client, inode| {
-            state.leases.insert((client, inode), ());
+            state.leases.insert((client, inode));
             CONTINUE
         })?;
         records::blocks::scan_all(tables, &mut |inode, index, record| {

@@ -1,22 +1,27 @@
-//! The namespace as a deterministic state machine: [`apply`] is a pure function of the state and a command.
+//! The namespace as a deterministic state machine: [`apply`] is a pure function of the state and a
+//! command.
 //!
-//! What a command may do and what it answers is decided here and nowhere else; a refusal is as deterministic as a
-//! success, and changes nothing. Everything that is not in the state (time, chosen datanodes, ids from outside) was
-//! decided before the command was made.
+//! What a command may do and what it answers is decided here and nowhere else; a refusal is as
+//! deterministic as a success, and changes nothing. Everything that is not in the state (time,
+//! chosen datanodes, ids from outside) was decided before the command was made.
 //!
 //! Rules that are not obvious:
 //!
-//! * A file being written has an inode but no name; its path is reserved in `Pending`. Readers do not see it, and
-//!   nobody but another writer of the same path is refused because of it: a directory may be made there, something
-//!   may be renamed there, what is there may be deleted. `complete` looks again: it replaces a file only if its
-//!   `create` said so, and is refused where a directory is by then.
-//! * A write belongs to its parent directory by id: if that is renamed, the file appears in the renamed directory;
-//!   if it is deleted, `complete` is refused with `NotFound`, and with `LeaseLost` once the write was collected.
-//! * A directory in which files are being written is not empty: it is deleted only recursively, never replaced.
-//! * Deleting unlinks at once. Blocks and children are collected later, in slices, in the order of deletion. Files
-//!   below a deleted directory count as files until their slice.
-//! * Renaming a directory may push what is below it past the limits of a path; it can then be reached again by
-//!   renaming the directory back up. Deleting and collecting go by id and are not affected.
+//! * A file being written has an inode but no name; its path is reserved in `Pending`. Readers do
+//!   not see it, and nobody but another writer of the same path is refused because of it: a
+//!   directory may be made there, something may be renamed there, what is there may be deleted.
+//!   `complete` looks again: it replaces a file only if its `create` said so, and is refused where
+//!   a directory is by then.
+//! * A write belongs to its parent directory by id: if that is renamed, the file appears in the
+//!   renamed directory; if it is deleted, `complete` is refused with `NotFound`, and with
+//!   `LeaseLost` once the write was collected.
+//! * A directory in which files are being written is not empty: it is deleted only recursively,
+//!   never replaced.
+//! * Deleting unlinks at once. Blocks and children are collected later, in slices, in the order of
+//!   deletion. Files below a deleted directory count as files until their slice.
+//! * Renaming a directory may push what is below it past the limits of a path; it can then be
+//!   reached again by renaming the directory back up. Deleting and collecting go by id and are not
+//!   affected.
 //! * A last replica is never removed from its block, good or bad.
 
 pub mod apply;
@@ -79,9 +84,9 @@ use super::tables::{Changes, StoreError};
 pub struct Applied {
     /// The answer, or the refusal.
     pub outcome: Result<Outcome, FsError>,
-    /// What becomes part of the state. Empty for a refusal, for a retry of an applied request, and for one of the
-    /// namenode's own commands that found nothing to do: such a command need not be journaled. Its answer may still
-    /// rest on earlier commands that are not durable yet.
+    /// What becomes part of the state. Empty for a refusal, for a retry of an applied request, and
+    /// for one of the namenode's own commands that found nothing to do: such a command need not be
+    /// journaled. Its answer may still rest on earlier commands that are not durable yet.
     pub changes: Changes,
 }
 

@@ -19,8 +19,8 @@
 //!
 //! A visitor of a scan must not read from the tables it scans: a store may hold a lock meanwhile.
 //!
-//! All numbers are big-endian, so that the order of bytes is the order of numbers. A key or value that does not
-//! decode is [`StoreError::Damaged`]: nothing is guessed, nothing is skipped.
+//! All numbers are big-endian, so that the order of bytes is the order of numbers. A key or value
+//! that does not decode is [`StoreError::Damaged`]: nothing is guessed, nothing is skipped.
 
 pub(crate) mod block_owners;
 pub(crate) mod blocks;

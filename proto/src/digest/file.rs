@@ -5,8 +5,9 @@ use super::{ChainingValue, FileDigest};
 
 /// Digest of the file whose blocks have these values, in order.
 ///
-/// `first` is the digest of block 0, absent for an empty file; all blocks but the last must be full and of
-/// a power-of-two size, which the namenode checks at commit. `None` if block 0 lacks its root value.
+/// `first` is the digest of block 0, absent for an empty file; all blocks but the last must be full
+/// and of a power-of-two size, which the namenode checks at commit. `None` if block 0 lacks its
+/// root value.
 pub fn file_digest(first: Option<&BlockDigest>, rest: &[ChainingValue]) -> Option<FileDigest> {
     let Some(first) = first else { return Some(FileDigest::empty()) };
     if rest.is_empty() {
@@ -21,8 +22,9 @@ pub fn file_digest(first: Option<&BlockDigest>, rest: &[ChainingValue]) -> Optio
 
 /// The digest of a file taken block by block: [`file_digest`] without all values in memory at once.
 ///
-/// Keeps one value for each full subtree (Merkle mountain range): two neighbours of equal size are merged only when
-/// the next block shows that they are not the whole file, since the last merge is the root's.
+/// Keeps one value for each full subtree (Merkle mountain range): two neighbours of equal size are
+/// merged only when the next block shows that they are not the whole file, since the last merge is
+/// the root's.
 #[derive(Debug, Clone, Default)]
 pub struct FileTree {
     root_of_first: Option<FileDigest>,

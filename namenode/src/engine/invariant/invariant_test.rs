@@ -1,4 +1,5 @@
-//! Each property finds its violation: one record is changed in a sound state, and the table it shows in is named.
+//! Each property finds its violation: one record is changed in a sound state, and the table it
+//! shows in is named.
 
 use bytes::Bytes;
 use doldam_proto::wire::{CountersRecord, InodeRecord};

@@ -1,6 +1,6 @@
 //! Replicas, fingerprints and debts follow from the records of committed blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doldam_proto::fingerprint::{ReplicaId, bucket_of};
 use doldam_proto::id::{BlockId, Generation, NodeId};
@@ -17,7 +17,7 @@ pub(super) fn check(
 ) -> Result<(), StoreError> {
     let mut held = BTreeMap::new();
     let mut sums: BTreeMap<(NodeId, u32), ReplicaSum> = BTreeMap::new();
-    let mut owed = BTreeMap::new();
+    let mut owed = BTreeSet::new();
     for block in state.blocks.values().filter(|block| block.committed) {
         let replica = ReplicaId {
             block: BlockId(block.block_id),
@@ -34,7 +34,7 @@ pub(super) fn check(
             }
         }
         if block.replicas.len() != block.wanted as usize || !block.bad_replicas.is_empty() {
-            owed.insert(replica.block, ());
+            owed.insert(replica.block);
         }
     }
 
@@ -52,11 +52,11 @@ pub(super) fn check(
     })?;
     found.compare(Table::Fingerprints, &sums, &stored);
 
-    let mut stored = BTreeMap::new();
+    let mut stored = BTreeSet::new();
     debts::scan(tables, BlockId(0), &mut |block| {
-        stored.insert(block, ());
+        stored.insert(block);
         CONTINUE
     })?;
-    found.compare(Table::Debts, &owed, &stored);
+    found.compare_sets(Table::Debts, &owed, &stored);
     Ok(())
 }

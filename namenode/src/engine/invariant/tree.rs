@@ -1,6 +1,6 @@
 //! Every inode has exactly one place, and every way up ends at the root or at something unlinked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doldam_proto::id::{InodeId, ROOT_INODE};
 
@@ -12,12 +12,12 @@ pub(super) fn check(state: &Snapshot, found: &mut Findings) {
         found.add(Table::Inodes, "there is no root");
     }
     let mut children = BTreeMap::new();
-    let mut garbage = BTreeMap::new();
+    let mut garbage = BTreeSet::new();
     for (id, record) in &state.inodes {
         let parent = InodeId(record.parent_id);
         let is_write = record.file.as_ref().is_some_and(|file| file.pending.is_some());
         if Snapshot::is_unlinked(*id, record) {
-            garbage.insert(*id, ());
+            garbage.insert(*id);
             if is_write {
                 found.add(Table::Inodes, format!("{id} is unlinked and still being written"));
             }
@@ -39,9 +39,9 @@ pub(super) fn check(state: &Snapshot, found: &mut Findings) {
     }
     found.compare(Table::Children, &children, &state.children);
 
-    let queued: BTreeMap<InodeId, ()> =
-        state.garbage.values().map(|entry| (InodeId(entry.inode_id), ())).collect();
-    found.compare(Table::Garbage, &garbage, &queued);
+    let queued: BTreeSet<InodeId> =
+        state.garbage.values().map(|entry| InodeId(entry.inode_id)).collect();
+    found.compare_sets(Table::Garbage, &garbage, &queued);
     if queued.len() != state.garbage.len() {
         found.add(Table::Garbage, "an inode is queued twice");
     }

@@ -1,6 +1,6 @@
 //! Reservations, leases and kept requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doldam_proto::id::{ClientId, InodeId};
 
@@ -15,19 +15,19 @@ pub(super) fn check(
     found: &mut Findings,
 ) -> Result<(), StoreError> {
     let mut pending = BTreeMap::new();
-    let mut leases = BTreeMap::new();
+    let mut leases = BTreeSet::new();
     for (id, record) in &state.inodes {
         let Some(write) = record.file.as_ref().and_then(|file| file.pending.as_ref()) else {
             continue;
         };
         pending.insert((InodeId(record.parent_id), record.name.clone()), *id);
         match ClientId::from_slice(&write.client_id) {
-            Some(client) => _ = leases.insert((client, *id), ()),
+            Some(client) => _ = leases.insert((client, *id)),
             None => found.add(Table::Inodes, format!("the writer of {id} has no id")),
         }
     }
     found.compare(Table::Pending, &pending, &state.pending);
-    found.compare(Table::Leases, &leases, &state.leases);
+    found.compare_sets(Table::Leases, &leases, &state.leases);
 
     let mut floor = None;
     requests::scan_after(tables, &[], &mut |client, sequence, record| {

@@ -15,12 +15,14 @@ use crate::engine::tables::{Changes, StoreError, Tables};
 
 /// Decides `command` in the state `tables`.
 ///
-/// The same command in the same state always gives the same outcome and the same changes. A command with a request
-/// id that was applied before gives the outcome it had then, without its `dropped` and `touched_blocks`, and changes
-/// nothing. A command from the journal that is refused does not fit this state: the caller must not go on.
+/// The same command in the same state always gives the same outcome and the same changes. A command
+/// with a request id that was applied before gives the outcome it had then, without its `dropped`
+/// and `touched_blocks`, and changes nothing. A command from the journal that is refused does not
+/// fit this state: the caller must not go on.
 ///
 /// # Errors
-/// If the store fails or holds records that contradict each other. The request is then neither refused nor done.
+/// If the store fails or holds records that contradict each other. The request is then neither
+/// refused nor done.
 pub fn apply(tables: &dyn Tables, command: &Command) -> Result<Applied, StoreError> {
     match decide(tables, command) {
         Ok((outcome, changes)) => Ok(Applied { outcome: Ok(outcome), changes }),
@@ -64,7 +66,7 @@ fn dispatch(draft: &mut Draft<'_>, change: &Change) -> Result<Kind, NamespaceErr
         Change::AllocateBlock(command) => block::allocate(draft, command),
         Change::CommitBlocks(command) => block::commit_blocks(draft, command),
         Change::Complete(command) => complete::complete(draft, command),
-        Change::Abandon(command) => lease::abandon(draft, command),
+        Change::Abandon(command) => lease::abandon(draft, *command),
         Change::ExpireLease(command) => lease::expire(draft, command),
         Change::Rename(command) => rename::rename(draft, command),
         Change::Delete(command) => delete::delete(draft, command),

@@ -12,7 +12,7 @@ use doldam_proto::wire::{
 
 use super::draft::Draft;
 use super::lease::{Write, require_write};
-use super::resolve::path_for_people;
+use super::resolve::ascend;
 use super::{NamespaceError, replica_index};
 use crate::engine::records::{block_owners, blocks, damaged};
 use crate::engine::tables::Table;
@@ -20,8 +20,8 @@ use crate::engine::tables::Table;
 /// The generation of every new block. A failed attempt is replaced by another block.
 const FIRST_GENERATION: Generation = Generation(1);
 
-/// Commits what is finished, then gives the write a block at `index`: any free index, or that of the uncommitted
-/// block it names as replaced, whose targets are told to drop what they have of it.
+/// Commits what is finished, then gives the write a block at `index`: any free index, or that of
+/// the uncommitted block it names as replaced, whose targets are told to drop what they have of it.
 pub(super) fn allocate(
     draft: &mut Draft<'_>,
     command: &AllocateBlockCommand,
@@ -50,7 +50,7 @@ pub(super) fn allocate(
         }
     }
     if command.targets.is_empty() {
-        let path = path_for_people(&draft.set, write.id, &write.inode)?;
+        let path = ascend(&draft.set, write.id, &write.inode)?.for_people();
         return Err(FsError::NoDatanodes { path, refusals: Vec::new() }.into());
     }
     check_targets(draft, "targets", &command.targets)?;
@@ -87,7 +87,7 @@ pub(super) fn commit_all(
     }
     for commit in commits {
         let commit = BlockCommit::try_from(commit.clone()).map_err(FsError::from)?;
-        commit_one(draft, write, commit)?;
+        commit_one(draft, write, &commit)?;
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ pub(super) fn commit_all(
 fn commit_one(
     draft: &mut Draft<'_>,
     write: &Write,
-    commit: BlockCommit,
+    commit: &BlockCommit,
 ) -> Result<(), NamespaceError> {
     let refuse = |why: &str| {
         let (block, generation) = (commit.id.0, commit.generation.0);

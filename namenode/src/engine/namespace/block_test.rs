@@ -70,7 +70,8 @@ fn a_commit_must_fit_its_allocation() {
     let write = world.create(1, "/f");
     let other = world.create(2, "/g");
     let good = commit(1, 0, 5, &[1, 2]);
-    let wrong = |field: &str| FsError::InvalidArgument { field: field.to_owned(), why: "".into() };
+    let wrong =
+        |field: &str| FsError::InvalidArgument { field: field.to_owned(), why: String::new() };
     let long = BLOCK + 1;
     for (refusal, commit) in [
         (mismatch(other.block_id), commit(other.block_id, 0, 5, &[1])),
@@ -151,9 +152,9 @@ fn a_block_needs_targets_and_an_index_within_the_limit() {
     let refusal = FsError::NoDatanodes { path: "/d/f".into(), refusals: vec![] };
     assert_eq!(world.request(1, change(1, vec![])), Err(refusal));
     let refusal = without_why(world.request(1, change(1 << 24, vec![1])).unwrap_err());
-    assert_eq!(refusal, FsError::InvalidArgument { field: "index".into(), why: "".into() });
+    assert_eq!(refusal, FsError::InvalidArgument { field: "index".into(), why: String::new() });
     let refusal = without_why(world.request(1, change(1, vec![9])).unwrap_err());
-    assert_eq!(refusal, FsError::InvalidArgument { field: "targets".into(), why: "".into() });
+    assert_eq!(refusal, FsError::InvalidArgument { field: "targets".into(), why: String::new() });
     world.request(1, delete("/d", true)).unwrap();
     let refusal = FsError::NoDatanodes { path: "…/d/f".into(), refusals: vec![] };
     assert_eq!(world.request(1, change(1, vec![])), Err(refusal));

@@ -13,14 +13,15 @@ use super::block::{commit_all, mismatch, remove_uncommitted};
 use super::draft::Draft;
 use super::lease::{Write, release, require_write};
 use super::replica_index::is_under_replicated;
-use super::resolve::{path_for_people, path_of};
+use super::resolve::{Ascent, ascend};
 use super::view::status_of;
 use crate::engine::records::{BREAK, CONTINUE, blocks, children, damaged, inodes};
 use crate::engine::tables::{StoreError, Table};
 
 /// Commits the last blocks, checks that they make up exactly `length` bytes, and links the file.
 ///
-/// Blocks allocated beyond the end and never committed are removed; their targets drop what they have.
+/// Blocks allocated beyond the end and never committed are removed; their targets drop what they
+/// have.
 pub(super) fn complete(
     draft: &mut Draft<'_>,
     command: &CompleteCommand,
@@ -31,9 +32,15 @@ pub(super) fn complete(
     for (index, block) in &content.left_over {
         remove_uncommitted(draft, write.id, *index, block);
     }
-    let Some(path) = path_of(&draft.set, write.id, &write.inode)? else {
-        let path = path_for_people(&draft.set, write.id, &write.inode)?;
-        return Err(FsError::NotFound { path }.into());
+    let path = match ascend(&draft.set, write.id, &write.inode)? {
+        Ascent::Path(path) => path,
+        unlinked @ Ascent::Unlinked(_) => {
+            return Err(FsError::NotFound { path: unlinked.for_people() }.into());
+        }
+        too_deep @ Ascent::BeyondLimits(_) => {
+            let why = "a directory above was moved, and no path is as long any more".to_owned();
+            return Err(FsError::InvalidPath { path: too_deep.for_people(), why }.into());
+        }
     };
     let parent = InodeId(write.inode.parent_id);
     if let Some(existing) = children::get(&draft.set, parent, &write.inode.name)? {
@@ -76,7 +83,7 @@ fn replace_file(
     if !overwrite {
         return Err(FsError::AlreadyExists { path: path.to_owned() }.into());
     }
-    draft.counters.files -= 1;
+    draft.count_unlinked(&record)?;
     draft.discard(existing, record);
     Ok(())
 }

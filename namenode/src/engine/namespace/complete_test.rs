@@ -1,7 +1,7 @@
 //! The end of writes: completed, abandoned, expired.
 
 use doldam_proto::FsError;
-use doldam_proto::digest::BlockTree;
+use doldam_proto::digest::{BlockTree, FileDigest};
 use doldam_proto::id::InodeId;
 use doldam_proto::wire;
 use doldam_proto::wire::command::Change;
@@ -35,7 +35,7 @@ fn a_file_appears_whole_and_its_digest_is_that_of_its_bytes() {
         };
         commits.push(wire::BlockCommit {
             chaining_value: digest.chaining_value.to_bytes(),
-            root_value: digest.root_value.map(|root| root.to_bytes()).unwrap_or_default(),
+            root_value: digest.root_value.map(FileDigest::to_bytes).unwrap_or_default(),
             ..commit(block, index, part.len() as u64, &[1])
         });
     }
@@ -230,4 +230,25 @@ fn an_expired_lease_ends_all_writes_of_its_client_slice_by_slice() {
     let field = "client_id".to_owned();
     let refusal = FsError::InvalidArgument { field, why: String::new() };
     assert_eq!(without_why(world.own(bad).unwrap_err()), refusal);
+}
+
+#[test]
+fn a_file_in_a_directory_that_was_moved_out_of_reach_waits_for_its_return() {
+    let mut world = World::new();
+    let deep = "/a".repeat(200);
+    world.mkdir(&deep);
+    let far = "/b".repeat(100);
+    world.mkdir(&far);
+    let write = world.create(1, &format!("{deep}/f"));
+    world.write_file(&format!("{deep}/g"), &[1]);
+    world.request(1, rename("/a", &format!("{far}/a"), false)).unwrap();
+    let done = complete(write.inode_id, 0, vec![]);
+    let refusal = world.request(1, done.clone()).unwrap_err();
+    assert!(matches!(refusal, FsError::InvalidPath { path, .. } if path.starts_with("…/b/")));
+    let walked = view::walk(&world.tables, &path("/"), None, 1000).unwrap().files;
+    assert_eq!(walked[0].path, format!("{far}{deep}/g"), "fsck sees it all the same");
+    assert_eq!(view::path_of(&world.tables, walked[0].inode).unwrap(), None);
+    world.request(1, rename(&format!("{far}/a"), "/a", false)).unwrap();
+    world.request(1, done).unwrap();
+    assert!(world.exists(&format!("{deep}/f")));
 }

@@ -21,8 +21,9 @@ use crate::engine::tables::Table;
 
 /// Reserves the path and gives the write its inode, and with `allocate_first` its first block.
 ///
-/// Whoever else writes this path keeps it (`LeaseHeld`, without the remaining time, which only the leader's clock
-/// knows) unless it is the same client or `take_over` is set; then the older write is given up.
+/// Whoever else writes this path keeps it (`LeaseHeld`, without the remaining time, which only the
+/// leader's clock knows) unless it is the same client or `take_over` is set; then the older write
+/// is given up.
 pub(super) fn create(
     draft: &mut Draft<'_>,
     command: &CreateCommand,

@@ -115,7 +115,8 @@ fn an_existing_target_is_refused_unless_it_is_a_file_to_be_replaced() {
 fn every_number_of_a_new_file_is_checked() {
     let mut world = World::new();
     let good = create_command("/f");
-    let wrong = |field: &str| FsError::InvalidArgument { field: field.to_owned(), why: "".into() };
+    let wrong =
+        |field: &str| FsError::InvalidArgument { field: field.to_owned(), why: String::new() };
     for (field, command) in [
         ("replication", CreateCommand { replication: 0, ..good.clone() }),
         ("replication", CreateCommand { replication: 17, ..good.clone() }),

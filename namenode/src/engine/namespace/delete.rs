@@ -11,7 +11,8 @@ use super::resolve::{Place, not_found, parse, place};
 use crate::engine::records::{BREAK, children, inodes, pending};
 use crate::engine::tables::{StoreError, Tables};
 
-/// Deletes a file, or a directory: an empty one, or with `recursive` all that is below it, in one step.
+/// Deletes a file, or a directory: an empty one, or with `recursive` all that is below it, in one
+/// step.
 pub(super) fn delete(
     draft: &mut Draft<'_>,
     command: &DeleteCommand,
@@ -28,7 +29,7 @@ pub(super) fn delete(
         return Err(FsError::DirectoryNotEmpty { path: path.as_str().to_owned() }.into());
     }
     draft.touch_directory(place.parent)?;
-    unlink(draft, &place, inode, record);
+    unlink(draft, &place, inode, record)?;
     Ok(Kind::Done(Done {}))
 }
 
@@ -49,12 +50,14 @@ pub(super) fn is_empty(tables: &dyn Tables, directory: InodeId) -> Result<bool, 
 }
 
 /// Takes the name of a file or directory away and leaves the rest to the collector.
-pub(super) fn unlink(draft: &mut Draft<'_>, place: &Place<'_>, id: InodeId, record: InodeRecord) {
+pub(super) fn unlink(
+    draft: &mut Draft<'_>,
+    place: &Place<'_>,
+    id: InodeId,
+    record: InodeRecord,
+) -> Result<(), StoreError> {
     children::delete(&mut draft.set, place.parent, place.name);
-    if record.file.is_some() {
-        draft.counters.files -= 1;
-    } else {
-        draft.counters.directories -= 1;
-    }
+    draft.count_unlinked(&record)?;
     draft.discard(id, record);
+    Ok(())
 }

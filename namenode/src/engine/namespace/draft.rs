@@ -7,8 +7,8 @@ use doldam_proto::id::{BlockId, ClientId, Generation, InodeId, NodeId};
 use doldam_proto::wire::{CountersRecord, DroppedReplica, GarbageRecord, InodeRecord};
 
 use super::NamespaceError;
-use crate::engine::records::{garbage, inodes, meta};
-use crate::engine::tables::{Changes, StoreError, Tables, WriteSet};
+use crate::engine::records::{damaged, garbage, inodes, meta};
+use crate::engine::tables::{Changes, StoreError, Table, Tables, WriteSet};
 
 /// Read through it, write to it; dropped with all it holds if the command is refused.
 pub(super) struct Draft<'a> {
@@ -72,12 +72,24 @@ impl<'a> Draft<'a> {
         id
     }
 
-    /// Whether a datanode with this id ever registered. Ids are given in order and nodes are never forgotten.
+    /// Whether a datanode with this id ever registered. Ids are given in order and nodes are never
+    /// forgotten.
     pub(super) fn knows_node(&self, node: u32) -> bool {
         (1..self.counters.next_node).contains(&node)
     }
 
-    /// Hands what is no longer reachable to the collector. Its name, reservation and lease are the caller's to remove.
+    /// Counts a file or directory that loses its name.
+    pub(super) fn count_unlinked(&mut self, record: &InodeRecord) -> Result<(), StoreError> {
+        let counters = &mut self.counters;
+        let total =
+            if record.file.is_some() { &mut counters.files } else { &mut counters.directories };
+        let below = || damaged(Table::Meta, "there are fewer names than were counted");
+        *total = total.checked_sub(1).ok_or_else(below)?;
+        Ok(())
+    }
+
+    /// Hands what is no longer reachable to the collector. Its name, reservation and lease are the
+    /// caller's to remove.
     pub(super) fn discard(&mut self, id: InodeId, mut record: InodeRecord) {
         record.parent_id = 0;
         if let Some(file) = &mut record.file {

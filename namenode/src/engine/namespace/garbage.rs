@@ -1,8 +1,8 @@
 //! Collecting what was unlinked, a bounded slice at a time, oldest first.
 //!
-//! A deleted directory passes its entries on to the end of the queue and gives up the writes in it; a file gives up
-//! its blocks, whose replicas are then nobody's. Nothing new can appear below an unlinked directory, so each entry of
-//! the queue is done after one pass.
+//! A deleted directory passes its entries on to the end of the queue and gives up the writes in it;
+//! a file gives up its blocks, whose replicas are then nobody's. Nothing new can appear below an
+//! unlinked directory, so each entry of the queue is done after one pass.
 
 use doldam_proto::id::{BlockId, Generation, InodeId};
 use doldam_proto::wire::outcome::Kind;
@@ -102,11 +102,7 @@ fn collect_directory(
     for (name, inode) in &slice {
         let record = inodes::require(&draft.set, *inode)?;
         children::delete(&mut draft.set, id, name);
-        if record.file.is_some() {
-            draft.counters.files -= 1;
-        } else {
-            draft.counters.directories -= 1;
-        }
+        draft.count_unlinked(&record)?;
         draft.discard(*inode, record);
         entry.after_name.clone_from(name);
     }

@@ -51,7 +51,8 @@ fn a_slice_does_no_more_than_it_is_allowed_and_says_whether_more_is_left() {
             break;
         }
     }
-    // 3 directories below /t and /t itself: 3 names, 4 inodes. 1 file: name, block, inode. 3 writes: the same.
+    // 3 directories below /t and /t itself: 3 names, 4 inodes. 1 file: name, block, inode. 3
+    // writes: the same.
     assert_eq!(items, 7 + 4 * 3);
 }
 

@@ -47,7 +47,7 @@ pub(super) fn find_write(
 /// Gives up a write at its client's wish.
 pub(super) fn abandon(
     draft: &mut Draft<'_>,
-    command: &AbandonCommand,
+    command: AbandonCommand,
 ) -> Result<Kind, NamespaceError> {
     let write = require_write(draft, command.inode_id)?;
     give_up(draft, write.id, write.inode)?;
@@ -80,7 +80,8 @@ pub(super) fn expire(
     Ok(Kind::Garbage(GarbageOutcome { more, items: writes.len() as u32 }))
 }
 
-/// Ends a write without a file: frees its path and its lease, and leaves its blocks to the collector.
+/// Ends a write without a file: frees its path and its lease, and leaves its blocks to the
+/// collector.
 pub(super) fn give_up(
     draft: &mut Draft<'_>,
     inode: InodeId,

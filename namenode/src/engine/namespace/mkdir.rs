@@ -10,7 +10,8 @@ use super::draft::Draft;
 use super::resolve::{already_exists, not_a_directory, parse, place};
 use crate::engine::records::{children, inodes};
 
-/// Makes one directory, or with `parents` all that are missing; then an existing directory is no error.
+/// Makes one directory, or with `parents` all that are missing; then an existing directory is no
+/// error.
 pub(super) fn mkdir(draft: &mut Draft<'_>, command: &MkdirCommand) -> Result<Kind, NamespaceError> {
     let path = parse(&command.path)?;
     let created = if command.parents {
@@ -33,8 +34,8 @@ pub(super) fn mkdir(draft: &mut Draft<'_>, command: &MkdirCommand) -> Result<Kin
     Ok(Kind::Mkdir(MkdirOutcome { created }))
 }
 
-/// Makes what is missing of the directories `names`, which are the first of `path`; returns the last one and whether
-/// it is new. If it is not, it may be a file.
+/// Makes what is missing of the directories `names`, which are the first of `path`; returns the
+/// last one and whether it is new. If it is not, it may be a file.
 pub(super) fn make_missing<'p>(
     draft: &mut Draft<'_>,
     path: &FsPath,

@@ -1,7 +1,8 @@
 //! A model of the namespace too simple to be wrong: maps of names, and no second index of anything.
 //!
-//! It predicts the exact answer of every command, ids included. What it does not know is how far deleted things were
-//! collected: where an answer may depend on that, [`Model::is_lost`] says so and the test accepts both.
+//! It predicts the exact answer of every command, ids included. What it does not know is how far
+//! deleted things were collected: where an answer may depend on that, [`Model::is_lost`] says so
+//! and the test accepts both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -176,7 +177,7 @@ impl Model {
         }
     }
 
-    pub(super) fn create(&mut self, path: &str, new: NewFile) -> Refusable {
+    pub(super) fn create(&mut self, path: &str, new: &NewFile) -> Refusable {
         let names = names(path);
         let Some((name, above)) = names.split_last() else { return Err(is_directory(path)) };
         let mut copy = self.clone();
@@ -409,10 +410,10 @@ impl Model {
         self.blocks.get(&block).filter(|_| in_file || in_write)
     }
 
-    pub(super) fn add_replica(&mut self, block: u64, node: u32, replaces: u32) -> Refusable {
+    pub(super) fn add_replica(&mut self, block: u64, node: u32, replaces: u32) -> Answer {
         let record = self.blocks.entry(block).or_default();
         if record.committed.is_none() {
-            return Ok(Answer::Changed(false));
+            return Answer::Changed(false);
         }
         let before = (record.good.clone(), record.bad.clone());
         record.good.insert(node);
@@ -421,7 +422,7 @@ impl Model {
             record.good.remove(&replaces);
             record.bad.remove(&replaces);
         }
-        Ok(Answer::Changed(before != (record.good.clone(), record.bad.clone())))
+        Answer::Changed(before != (record.good.clone(), record.bad.clone()))
     }
 
     pub(super) fn remove_replica(&mut self, block: u64, node: u32) -> Refusable {
@@ -438,12 +439,12 @@ impl Model {
         Ok(Answer::Changed(true))
     }
 
-    pub(super) fn mark_bad(&mut self, block: u64, node: u32) -> Refusable {
+    pub(super) fn mark_bad(&mut self, block: u64, node: u32) -> Answer {
         let record = self.blocks.entry(block).or_default();
         if record.committed.is_none() || !record.good.remove(&node) {
-            return Ok(Answer::Changed(false));
+            return Answer::Changed(false);
         }
-        Ok(Answer::Changed(record.bad.insert(node)))
+        Answer::Changed(record.bad.insert(node))
     }
 
     /// Everything with a path: path -> inode, without the root.

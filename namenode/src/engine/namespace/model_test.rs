@@ -1,5 +1,6 @@
-//! Random commands on few names, clients and nodes: every answer, the whole tree and every invariant are compared
-//! with the model after each step, and at the end everything is deleted and must be gone.
+//! Random commands on few names, clients and nodes: every answer, the whole tree and every
+//! invariant are compared with the model after each step, and at the end everything is deleted and
+//! must be gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +120,7 @@ impl Pair {
                 let expected = self.model.mkdir(&path, parents);
                 compare(found, expected);
             }
-            Op::Create { path, new } => self.create(path, new),
+            Op::Create { path, new } => self.create(&path, &new),
             Op::Rename { from, to, replace } => {
                 let found = self.world.request(1, rename(&from, &to, replace));
                 compare(found, self.model.rename(&from, &to, replace));
@@ -151,7 +152,7 @@ impl Pair {
         self.compare_trees();
     }
 
-    fn create(&mut self, path: String, new: NewFile) {
+    fn create(&mut self, path: &str, new: &NewFile) {
         let change = Change::Create(CreateCommand {
             replication: new.replication,
             overwrite: new.overwrite,
@@ -160,10 +161,10 @@ impl Pair {
             holder: format!("client {}", new.client),
             allocate_first: !new.targets.is_empty(),
             first_targets: new.targets.iter().copied().collect(),
-            ..create_command(&path)
+            ..create_command(path)
         });
         let found = self.world.request(new.client, change);
-        let expected = self.model.create(&path, new);
+        let expected = self.model.create(path, new);
         if let Ok(Answer::Handle { inode, block }) = expected {
             self.writes.push(inode);
             self.blocks.extend((block != 0).then_some(block));
@@ -256,10 +257,10 @@ impl Pair {
             found,
             match *op {
                 Op::AddReplica { replaces, .. } => {
-                    self.model.add_replica(block_id, node_id, replaces)
+                    Ok(self.model.add_replica(block_id, node_id, replaces))
                 }
                 Op::RemoveReplica { .. } => self.model.remove_replica(block_id, node_id),
-                _ => self.model.mark_bad(block_id, node_id),
+                _ => Ok(self.model.mark_bad(block_id, node_id)),
             },
         );
         let model = &self.model.blocks[&block_id];
@@ -357,7 +358,9 @@ fn compare(found: Result<Outcome, FsError>, expected: Result<Answer, FsError>) {
 fn run(ops: Vec<Op>) -> World {
     let mut pair =
         Pair { world: World::new(), model: Model::new(), writes: vec![], blocks: vec![] };
-    ops.into_iter().for_each(|op| pair.step(op));
+    for op in ops {
+        pair.step(op);
+    }
     pair.delete_everything();
     pair.world
 }

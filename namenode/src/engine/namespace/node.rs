@@ -1,7 +1,7 @@
 //! Datanodes get a short id when they first register, and keep it for ever.
 
 use doldam_proto::FsError;
-use doldam_proto::id::NodeUuid;
+use doldam_proto::id::{NodeId, NodeUuid};
 use doldam_proto::limits::TEXT_BYTES_MAX;
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{NodeRecord, RegisterNodeCommand, RegisterNodeOutcome};
@@ -32,22 +32,21 @@ pub(super) fn register(
         address: command.address.clone(),
         rack: command.rack.clone(),
     };
-    let node = match node_uuids::get(&draft.set, uuid)? {
-        Some(node) => {
-            let missing = || damaged(Table::Nodes, format!("node {node} is missing"));
-            if nodes::get(&draft.set, node)?.ok_or_else(missing)? != record {
-                nodes::put(&mut draft.set, node, &record);
-            }
-            node
-        }
-        None => {
-            let node = draft.next_node();
-            node_uuids::put(&mut draft.set, uuid, node);
+    if let Some(node) = node_uuids::get(&draft.set, uuid)? {
+        let missing = || damaged(Table::Nodes, format!("node {node} is missing"));
+        if nodes::get(&draft.set, node)?.ok_or_else(missing)? != record {
             nodes::put(&mut draft.set, node, &record);
-            node
         }
-    };
-    Ok(Kind::RegisterNode(RegisterNodeOutcome { node_id: node.0 }))
+        return Ok(registered(node));
+    }
+    let node = draft.next_node();
+    node_uuids::put(&mut draft.set, uuid, node);
+    nodes::put(&mut draft.set, node, &record);
+    Ok(registered(node))
+}
+
+fn registered(node: NodeId) -> Kind {
+    Kind::RegisterNode(RegisterNodeOutcome { node_id: node.0 })
 }
 
 fn refuse(field: &str, why: String) -> FsError {

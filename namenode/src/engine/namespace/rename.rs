@@ -14,8 +14,8 @@ use crate::engine::records::{children, inodes};
 
 /// Renames a file or directory.
 ///
-/// Without `replace` the target must be free. With it, as in POSIX, a file replaces a file and a directory an empty
-/// directory. Renaming something to its own path does nothing.
+/// Without `replace` the target must be free. With it, as in POSIX, a file replaces a file and a
+/// directory an empty directory. Renaming something to its own path does nothing.
 pub(super) fn rename(
     draft: &mut Draft<'_>,
     command: &RenameCommand,
@@ -75,6 +75,5 @@ fn make_way(
         }
         (false, false) | (true, true) => {}
     }
-    unlink(draft, to, existing, record);
-    Ok(())
+    Ok(unlink(draft, to, existing, record)?)
 }

@@ -1,9 +1,10 @@
 //! The set of replicas of a committed block, as repair, scrubbing and reports change it.
 //!
-//! A replica is good, or known to be bad, or not in the set. What leaves the set is named in `dropped`: only then, and
-//! only once the command is durable, may a datanode be told to delete it. The last good replica never leaves, and
-//! while there is no good one no bad one leaves either: what is left of the data may be in any of them. A node that
-//! lost the last replica is told by marking it bad.
+//! A replica is good, or known to be bad, or not in the set. What leaves the set is named in
+//! `dropped`: only then, and only once the command is durable, may a datanode be told to delete it.
+//! The last good replica never leaves, and while there is no good one no bad one leaves either:
+//! what is left of the data may be in any of them. A node that lost the last replica is told by
+//! marking it bad.
 
 use doldam_proto::FsError;
 use doldam_proto::id::{BlockId, Generation, InodeId};
@@ -28,10 +29,12 @@ struct Found {
     record: BlockRecord,
 }
 
-/// Takes a verified replica into the set, in exchange for the one on `replaces_node_id` if that is not 0.
+/// Takes a verified replica into the set, in exchange for the one on `replaces_node_id` if that is
+/// not 0.
 ///
-/// A replica of a block that is gone, or of an older generation, is not an error but nobody's: it is in `dropped`.
-/// One of a block that was never allocated is refused, because then this state is older than the datanode's.
+/// A replica of a block that is gone, or of an older generation, is not an error but nobody's: it
+/// is in `dropped`. One of a block that was never allocated is refused, because then this state is
+/// older than the datanode's.
 pub(super) fn add(
     draft: &mut Draft<'_>,
     command: &AddReplicaCommand,
@@ -77,7 +80,8 @@ pub(super) fn add(
     put_if_changed(draft, inode, index, &before, &after)
 }
 
-/// Takes a replica out of the set: a surplus one, a bad one that was replaced, or one its node no longer has.
+/// Takes a replica out of the set: a surplus one, a bad one that was replaced, or one its node no
+/// longer has.
 pub(super) fn remove(
     draft: &mut Draft<'_>,
     command: RemoveReplicaCommand,

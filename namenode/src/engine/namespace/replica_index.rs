@@ -1,6 +1,7 @@
 //! What follows from a block's record: `Replicas`, `Fingerprints`, `Debts` and the totals.
 //!
-//! All of them change here and only here, from the difference between what a record said and what it says now.
+//! All of them change here and only here, from the difference between what a record said and what
+//! it says now.
 
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId, bucket_of};
 use doldam_proto::id::{BlockId, Generation, NodeId};
@@ -12,7 +13,8 @@ use crate::engine::records::fingerprints::{self, WHOLE_NODE};
 use crate::engine::records::{damaged, debts, replicas};
 use crate::engine::tables::Table;
 
-/// Whether a committed block has other replicas than are wanted: too few good ones, too many, or a bad one.
+/// Whether a committed block has other replicas than are wanted: too few good ones, too many, or a
+/// bad one.
 pub(crate) fn is_in_debt(block: &BlockRecord) -> bool {
     block.replicas.len() != block.wanted as usize || !block.bad_replicas.is_empty()
 }
@@ -24,8 +26,8 @@ pub(crate) fn is_under_replicated(block: &BlockRecord) -> bool {
 
 /// Brings everything that follows from a block up to date: its record was `before` and is `after`.
 ///
-/// Absent and uncommitted are the same to the indexes. A block is committed once and never changes its generation or
-/// length after that.
+/// Absent and uncommitted are the same to the indexes. A block is committed once and never changes
+/// its generation or length after that.
 pub(super) fn update(
     draft: &mut Draft<'_>,
     before: Option<&BlockRecord>,

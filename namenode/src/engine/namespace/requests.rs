@@ -1,8 +1,10 @@
-//! Never twice: the outcome of a client's request is kept under its id until the client has the answer.
+//! Never twice: the outcome of a client's request is kept under its id until the client has the
+//! answer.
 //!
-//! A retry gets the outcome kept. A client says with each request below which sequence it has all answers; those
-//! outcomes are forgotten a batch at a time, and the sequence is kept as the client's floor, so that a duplicate that
-//! was delayed on the way is refused and not applied again. Refusals are not kept: they changed nothing.
+//! A retry gets the outcome kept. A client says with each request below which sequence it has all
+//! answers; those outcomes are forgotten a batch at a time, and the sequence is kept as the
+//! client's floor, so that a duplicate that was delayed on the way is refused and not applied
+//! again. Refusals are not kept: they changed nothing.
 
 use doldam_proto::FsError;
 use doldam_proto::id::ClientId;
@@ -126,8 +128,8 @@ fn floor(tables: &dyn Tables, client: ClientId) -> Result<u64, StoreError> {
     Ok(requests::get(tables, client, FLOOR)?.map_or(0, |record| record.answered_below))
 }
 
-/// Forgets the requests of clients that went away: looks at the next `max_items` and removes those older than
-/// `older_than_ms`, which must lie further back than any retry or delayed duplicate.
+/// Forgets the requests of clients that went away: looks at the next `max_items` and removes those
+/// older than `older_than_ms`, which must lie further back than any retry or delayed duplicate.
 pub(super) fn forget(
     draft: &mut Draft<'_>,
     command: ForgetRequestsCommand,

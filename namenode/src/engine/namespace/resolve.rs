@@ -1,21 +1,20 @@
 //! From paths to inodes and back.
 //!
-//! Going down reads one `Children` entry per component and nothing else; only when one is missing does it ask
-//! whether the reason is a file in the way. Going up reads one inode per component.
+//! Going down reads one `Children` entry per component and nothing else; only when one is missing
+//! does it ask whether the reason is a file in the way. Going up reads one inode per component.
 
 use doldam_proto::FsError;
 use doldam_proto::id::{InodeId, ROOT_INODE};
+use doldam_proto::limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX};
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::InodeRecord;
 
 use super::NamespaceError;
-use crate::engine::records::{children, damaged, inodes};
-use crate::engine::tables::{StoreError, Table, Tables};
+use crate::engine::records::{children, inodes};
+use crate::engine::tables::{StoreError, Tables};
 
 /// Longest part of an invalid path that is sent back, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
-/// Steps on the way up after which the parents must be going in circles.
-const CLIMB_MAX: usize = 1 << 20;
 
 /// Where a name is or will be: `name` in the directory `parent`.
 #[derive(Debug, Clone)]
@@ -105,52 +104,58 @@ pub(super) fn not_a_directory(path: &FsPath, depth: usize) -> FsError {
     FsError::NotADirectory { path: text[..end].to_owned() }
 }
 
-/// The path of an inode, from its own record on; `None` if it or a directory above it was unlinked.
-pub(super) fn path_of(
-    tables: &dyn Tables,
-    id: InodeId,
-    record: &InodeRecord,
-) -> Result<Option<String>, StoreError> {
-    let climbed = climb(tables, id, record)?;
-    Ok(climbed.linked.then(|| if climbed.path.is_empty() { "/".to_owned() } else { climbed.path }))
+/// Where the way up from an inode leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ascent {
+    /// To the root: this is its path.
+    Path(String),
+    /// To a directory that was unlinked, or to itself if it was; the names from there on.
+    Unlinked(String),
+    /// Further than a path may be long or deep, because a directory above was moved; its last names.
+    BeyondLimits(String),
 }
 
-/// The path of an inode for an error message. What is below an unlinked directory has none any more: it is shown from
-/// that directory on, after an ellipsis.
-pub(super) fn path_for_people(
-    tables: &dyn Tables,
-    id: InodeId,
-    record: &InodeRecord,
-) -> Result<String, StoreError> {
-    let climbed = climb(tables, id, record)?;
-    Ok(if climbed.linked { climbed.path } else { format!("…{}", climbed.path) })
-}
-
-struct Climbed {
-    /// The names on the way, each after a slash.
-    path: String,
-    /// Whether the way led to the root.
-    linked: bool,
-}
-
-fn climb(tables: &dyn Tables, id: InodeId, record: &InodeRecord) -> Result<Climbed, StoreError> {
-    let mut names = vec![record.name.clone()];
-    let mut parent = InodeId(record.parent_id);
-    if id == ROOT_INODE {
-        return Ok(Climbed { path: String::new(), linked: true });
-    }
-    while parent != ROOT_INODE && parent.0 != 0 {
-        if names.len() > CLIMB_MAX {
-            return Err(damaged(Table::Inodes, format!("inode {id} is its own ancestor")));
+impl Ascent {
+    /// For an error message: what is not a whole path starts with an ellipsis.
+    pub(super) fn for_people(self) -> String {
+        match self {
+            Self::Path(path) => path,
+            Self::Unlinked(names) | Self::BeyondLimits(names) => format!("…{names}"),
         }
+    }
+}
+
+/// Follows the parents of an inode. Reads no more inodes than a path may have components.
+pub(super) fn ascend(
+    tables: &dyn Tables,
+    id: InodeId,
+    record: &InodeRecord,
+) -> Result<Ascent, StoreError> {
+    if id == ROOT_INODE {
+        return Ok(Ascent::Path("/".to_owned()));
+    }
+    let mut names = vec![record.name.clone()];
+    let mut path_bytes = record.name.len() + 1;
+    let mut parent = InodeId(record.parent_id);
+    while parent != ROOT_INODE && parent.0 != 0 {
         let record = inodes::require(tables, parent)?;
+        path_bytes += record.name.len() + 1;
+        if names.len() == PATH_DEPTH_MAX || path_bytes > PATH_BYTES_MAX {
+            return Ok(Ascent::BeyondLimits(joined(&names)));
+        }
         parent = InodeId(record.parent_id);
         names.push(record.name);
     }
+    let path = joined(&names);
+    Ok(if parent == ROOT_INODE { Ascent::Path(path) } else { Ascent::Unlinked(path) })
+}
+
+/// Names from the last to the first as a path.
+fn joined(names: &[String]) -> String {
     let mut path = String::with_capacity(names.iter().map(|name| name.len() + 1).sum());
     for name in names.iter().rev() {
         path.push('/');
         path.push_str(name);
     }
-    Ok(Climbed { path, linked: parent == ROOT_INODE })
+    path
 }

@@ -1,6 +1,7 @@
 //! Pure reads for everybody who asks: clients, the planner, reports of datanodes, `fsck`.
 //!
-//! Every function reads a bounded part of the state and changes nothing. What may be large comes in pages.
+//! Every function reads a bounded part of the state and changes nothing. What may be large comes in
+//! pages.
 
 mod blocks;
 mod nodes;
@@ -25,7 +26,7 @@ use doldam_proto::path::FsPath;
 use doldam_proto::wire::InodeRecord;
 
 use super::NamespaceError;
-use super::resolve::{self, lookup, lookup_if_exists};
+use super::resolve::{self, Ascent, lookup, lookup_if_exists};
 pub use crate::engine::records::fingerprints::ReplicaSum;
 use crate::engine::records::{BREAK, CONTINUE, children, damaged, inodes};
 use crate::engine::tables::{StoreError, Table, Tables};
@@ -72,11 +73,12 @@ pub struct ListPage {
     pub more: bool,
 }
 
-/// The entries of the directory at `path` after the name `start_after` (empty: from the first), at most
-/// `max_entries` (0: as many as the protocol allows).
+/// The entries of the directory at `path` after the name `start_after` (empty: from the first), at
+/// most `max_entries` (0: as many as the protocol allows).
 ///
 /// # Errors
-/// As [`stat`], and `NotADirectory` if a file is at `path`, or `InvalidArgument` if `start_after` is too long for a name.
+/// As [`stat`], and `NotADirectory` if a file is at `path`, or `InvalidArgument` if `start_after`
+/// is too long for a name.
 pub fn list(
     tables: &dyn Tables,
     path: &FsPath,
@@ -110,10 +112,12 @@ pub struct Located {
     pub blocks: Vec<Block>,
 }
 
-/// The blocks of the file at `path` from the byte `offset` on, at most `max_blocks` (0: as many as the protocol allows).
+/// The blocks of the file at `path` from the byte `offset` on, at most `max_blocks` (0: as many as
+/// the protocol allows).
 ///
 /// # Errors
-/// As [`stat`], and `IsADirectory`; `FileChanged` if `expected_inode` is not 0 and another file is at `path`, or none.
+/// As [`stat`], and `IsADirectory`; `FileChanged` if `expected_inode` is not 0 and another file is
+/// at `path`, or none.
 pub fn locate(
     tables: &dyn Tables,
     path: &FsPath,
@@ -143,7 +147,8 @@ pub fn locate(
     Ok(Located { status, blocks })
 }
 
-/// The path of `inode` right now; `None` if it has none: unlinked, being written, or unknown.
+/// The path of `inode` right now; `None` if it has none: unlinked, being
+/// written, unknown, or below a directory that was moved so deep that no path reaches it.
 ///
 /// # Errors
 /// If the store fails.
@@ -152,7 +157,10 @@ pub fn path_of(tables: &dyn Tables, inode: InodeId) -> Result<Option<String>, St
     if record.file.as_ref().is_some_and(|file| file.pending.is_some()) {
         return Ok(None);
     }
-    resolve::path_of(tables, inode, &record)
+    Ok(match resolve::ascend(tables, inode, &record)? {
+        Ascent::Path(path) => Some(path),
+        Ascent::Unlinked(_) | Ascent::BeyondLimits(_) => None,
+    })
 }
 
 /// What `stat` tells of a directory or a complete file.

@@ -1,4 +1,5 @@
-//! A namespace in memory for tests: runs commands, and checks after each what holds after all of them.
+//! A namespace in memory for tests: runs commands, and checks after each what holds after all of
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +92,8 @@ impl World {
         Command { time_ms: self.time_ms, request: Some(request), change: Some(change) }
     }
 
-    /// Runs a command twice on the same state, takes the changes over, and checks what always holds.
+    /// Runs a command twice on the same state, takes the changes over, and checks what always
+    /// holds.
     pub(super) fn run(&mut self, command: Command) -> Result<Outcome, FsError> {
         let Applied { outcome, changes } = apply(&self.tables, &command).unwrap();
         let again = apply(&self.tables, &command).unwrap();
@@ -116,7 +118,8 @@ impl World {
         outcome
     }
 
-    /// What is dropped is owned by nobody; whatever was owned at some time and not dropped is on disk.
+    /// What is dropped is owned by nobody; whatever was owned at some time and not dropped is on
+    /// disk.
     fn note_replicas(&mut self, outcome: &Outcome) {
         blocks::scan_all(&self.tables, &mut |_, _, block| {
             let nodes = block.replicas.iter().chain(&block.bad_replicas);

@@ -1,6 +1,7 @@
 //! `BlockOwners`: where a block is, by its id.
 //!
-//! Key: block id (8 bytes). Value: inode id (8 bytes), block index (4 bytes), which is the key in `Blocks`.
+//! Key: block id (8 bytes). Value: inode id (8 bytes), block index (4 bytes), which is the key in
+//! `Blocks`.
 
 use std::ops::Bound;
 

@@ -1,7 +1,8 @@
 //! `Blocks`: the blocks of every file in order.
 //!
-//! Key: inode id (8 bytes), block index (4 bytes). Value: `BlockRecord`. Blocks are under their file and not under
-//! their own id, because opening, closing and deleting a file read them all in order.
+//! Key: inode id (8 bytes), block index (4 bytes). Value: `BlockRecord`. Blocks are under their
+//! file and not under their own id, because opening, closing and deleting a file read them all in
+//! order.
 
 use std::ops::Bound;
 

@@ -1,4 +1,5 @@
-//! `Children`: what a directory holds: (parent inode, name) -> inode of a complete file or a directory.
+//! `Children`: what a directory holds: (parent inode, name) -> inode of a complete file or a
+//! directory.
 //!
 //! The layout stands in [`names`](super::names).
 

@@ -1,6 +1,8 @@
-//! `Debts`: committed blocks whose replicas are not what is wanted: too few good ones, too many, or a bad one.
+//! `Debts`: committed blocks whose replicas are not what is wanted: too few good ones, too many, or
+//! a bad one.
 //!
-//! Key: block id (8 bytes). No value. It holds all that the repair planner has to look at after a restart.
+//! Key: block id (8 bytes). No value. It holds all that the repair planner has to look at after a
+//! restart.
 
 use std::ops::Bound;
 

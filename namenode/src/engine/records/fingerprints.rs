@@ -1,8 +1,8 @@
 //! `Fingerprints`: what each node's report must add up to.
 //!
-//! Key: node id (4 bytes), bucket (4 bytes); the bucket [`WHOLE_NODE`] stands for all of them together, so that a
-//! heartbeat is checked with one read. Value: set hash (32 bytes, as in a report), number of replicas (8 bytes).
-//! There is no entry for an empty set.
+//! Key: node id (4 bytes), bucket (4 bytes); the bucket [`WHOLE_NODE`] stands for all of them
+//! together, so that a heartbeat is checked with one read. Value: set hash (32 bytes, as in a
+//! report), number of replicas (8 bytes). There is no entry for an empty set.
 
 use std::ops::Bound;
 

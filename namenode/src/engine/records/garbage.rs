@@ -1,8 +1,10 @@
-//! `Garbage`: the queue of what was unlinked and still has blocks, children or its inode to be collected.
+//! `Garbage`: the queue of what was unlinked and still has blocks, children or its inode to be
+//! collected.
 //!
-//! Key: position (8 bytes), counted up by the counters in `Meta`, which also know the oldest. Value: `GarbageRecord`.
-//! It is a queue with a known head, and each entry keeps how far it has come, because a scan from the start would
-//! pass over all that was collected since the last checkpoint, again for every slice.
+//! Key: position (8 bytes), counted up by the counters in `Meta`, which also know the oldest.
+//! Value: `GarbageRecord`. It is a queue with a known head, and each entry keeps how far it has
+//! come, because a scan from the start would pass over all that was collected since the last
+//! checkpoint, again for every slice.
 
 use std::ops::Bound;
 

@@ -1,7 +1,7 @@
 //! `Inodes`: every file, directory and unfinished write.
 //!
-//! Key: inode id (8 bytes). Value: `InodeRecord`. `parent_id` 0 marks what is unlinked and waits in `Garbage`; only
-//! the root directory has it by nature.
+//! Key: inode id (8 bytes). Value: `InodeRecord`. `parent_id` 0 marks what is unlinked and waits in
+//! `Garbage`; only the root directory has it by nature.
 
 use std::ops::Bound;
 

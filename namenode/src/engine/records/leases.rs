@@ -1,7 +1,8 @@
 //! `Leases`: what a client is writing.
 //!
-//! Key: client id (16 bytes), inode id (8 bytes). No value. When a lease runs out is not stored: the leader
-//! counts that on its own monotonic clock, and all leases count as renewed when it starts.
+//! Key: client id (16 bytes), inode id (8 bytes). No value. When a lease runs out is not stored:
+//! the leader counts that on its own monotonic clock, and all leases count as renewed when it
+//! starts.
 
 use std::ops::Bound;
 

@@ -1,8 +1,9 @@
 //! `Meta`: what there is one of.
 //!
-//! Key: a name. `cluster_id`: 16 bytes, set by the first command of every journal and never changed.
-//! `counters`: `CountersRecord`; one record, so that a command reads and writes all of them at once.
-//! `forgotten_to`: key in `Requests` up to which the last slice of forgetting came; absent before the first.
+//! Key: a name. `cluster_id`: 16 bytes, set by the first command of every journal and never
+//! changed. `counters`: `CountersRecord`; one record, so that a command reads and writes all of
+//! them at once. `forgotten_to`: key in `Requests` up to which the last slice of forgetting came;
+//! absent before the first.
 
 use bytes::Bytes;
 use doldam_proto::id::ClusterId;

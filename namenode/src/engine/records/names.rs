@@ -1,7 +1,7 @@
 //! What `Children` and `Pending` share: (parent inode, name) -> inode.
 //!
-//! Key: parent inode id (8 bytes), then the name as it is (1 to 255 bytes of UTF-8). So the entries of one directory
-//! stand together, in byte order of their names. Value: inode id (8 bytes).
+//! Key: parent inode id (8 bytes), then the name as it is (1 to 255 bytes of UTF-8). So the entries
+//! of one directory stand together, in byte order of their names. Value: inode id (8 bytes).
 
 use std::ops::Bound;
 
@@ -21,7 +21,8 @@ pub(super) struct NameKey {
 
 impl NameKey {
     /// # Panics
-    /// If `name` is longer than a name may be: names come from an `FsPath` or are checked by the caller.
+    /// If `name` is longer than a name may be: names come from an `FsPath` or are checked by the
+    /// caller.
     pub(super) fn new(parent: InodeId, name: &str) -> Self {
         assert!(name.len() <= NAME_BYTES_MAX, "a name has at most {NAME_BYTES_MAX} bytes");
         let length = PARENT_BYTES + name.len();

@@ -1,4 +1,5 @@
-//! Keys and values of every table survive the way to bytes and back, in order, and nothing else decodes.
+//! Keys and values of every table survive the way to bytes and back, in order, and nothing else
+//! decodes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -73,8 +74,8 @@ proptest! {
             .collect();
         for skipped in 0..=below.len() {
             let after = skipped.checked_sub(1).map_or("", |last| below[last].0.as_str());
-            let found = all(|visit| children::scan(&tables, InodeId(parent), after, &mut |name, inode| {
-                visit((name.to_owned(), inode.0))
+            let found = all(|visit| children::scan(&tables, InodeId(parent), after, &mut |name, of| {
+                visit((name.to_owned(), of.0))
             })).unwrap();
             prop_assert_eq!(&found[..], &below[skipped..]);
         }
@@ -96,7 +97,8 @@ proptest! {
             visit(((inode.0, index), record.block_id))
         })).unwrap();
         prop_assert_eq!(&found, &entries.clone().into_iter().collect::<Vec<_>>());
-        let found = all(|visit| blocks::scan(&tables, InodeId(from.0), from.1, &mut |index, record| {
+        let inode = InodeId(from.0);
+        let found = all(|visit| blocks::scan(&tables, inode, from.1, &mut |index, record| {
             visit((index, record.block_id))
         })).unwrap();
         let expected: Vec<(u32, u64)> = entries
@@ -139,8 +141,12 @@ proptest! {
         expected.retain(|(holder, _, _)| holder.0 == node);
         for skipped in 0..=expected.len() {
             let after = skipped.checked_sub(1).map(|last| expected[last].2.block);
-            let found = all(|visit| replicas::scan_node(&tables, NodeId(node), after, visit)).unwrap();
-            let rest: Vec<ReplicaId> = expected[skipped..].iter().map(|(_, _, held)| *held).collect();
+            let of_node = |visit: &mut dyn FnMut(ReplicaId) -> Flow| {
+                replicas::scan_node(&tables, NodeId(node), after, visit)
+            };
+            let found = all(of_node).unwrap();
+            let rest: Vec<ReplicaId> =
+                expected[skipped..].iter().map(|(_, _, held)| *held).collect();
             prop_assert_eq!(found, rest);
         }
         for (_, bucket, _) in &expected {
@@ -161,7 +167,9 @@ proptest! {
             ClientId(bytes)
         };
         let tables = state(|set| {
-            held.iter().for_each(|(ends, inode)| leases::put(set, client(*ends), InodeId(*inode)));
+            for (ends, inode) in &held {
+                leases::put(set, client(*ends), InodeId(*inode));
+            }
         });
         let mut by_client: BTreeMap<ClientId, Vec<InodeId>> = BTreeMap::new();
         for (ends, inode) in &held {
@@ -205,7 +213,8 @@ proptest! {
         let sequences =
             all(|visit| requests::scan_sequences(&tables, ClientId(bytes), 0, visit)).unwrap();
         prop_assert_eq!(sequences, [number]);
-        let owed = all(|visit| debts::scan(&tables, BlockId(number.saturating_sub(1)), visit)).unwrap();
+        let before = BlockId(number.saturating_sub(1));
+        let owed = all(|visit| debts::scan(&tables, before, visit)).unwrap();
         prop_assert_eq!(owed.is_empty(), number == 0, "0 is no block");
         prop_assert_eq!(fingerprints::get(&tables, NodeId(small), small).unwrap(), sum);
         prop_assert_eq!(meta::counters(&tables).unwrap(), counters);

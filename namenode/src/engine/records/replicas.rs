@@ -1,7 +1,8 @@
 //! `Replicas`: the good replicas of committed blocks, by the node that holds them.
 //!
-//! Key: node id (4 bytes), bucket (4 bytes), block id (8 bytes). Value: generation (8 bytes), length (8 bytes).
-//! The bucket stands in the key so that one bucket of a node's report is one range.
+//! Key: node id (4 bytes), bucket (4 bytes), block id (8 bytes). Value: generation (8 bytes),
+//! length (8 bytes). The bucket stands in the key so that one bucket of a node's report is one
+//! range.
 
 use std::ops::Bound;
 

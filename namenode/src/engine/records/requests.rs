@@ -1,7 +1,7 @@
 //! `Requests`: the outcomes of requests whose answer a client may still ask for again.
 //!
-//! Key: client id (16 bytes), sequence (8 bytes). Value: `RequestRecord`. Sequence [`FLOOR`], which no request has,
-//! holds the sequence below which everything was answered and forgotten.
+//! Key: client id (16 bytes), sequence (8 bytes). Value: `RequestRecord`. Sequence [`FLOOR`], which
+//! no request has, holds the sequence below which everything was answered and forgotten.
 
 use std::ops::Bound;
 

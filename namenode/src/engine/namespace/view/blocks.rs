@@ -36,7 +36,8 @@ pub struct Block {
     pub good: Vec<NodeId>,
     /// Nodes with a replica known to be bad or lost.
     pub bad: Vec<NodeId>,
-    /// Whether its file was deleted or replaced: it only waits to be collected, and repairing it is wasted.
+    /// Whether its file was deleted or replaced: it only waits to be collected, and repairing it is
+    /// wasted.
     pub unlinked: bool,
 }
 
@@ -97,8 +98,8 @@ pub(super) fn blocks_of(
     Ok(found)
 }
 
-/// Committed blocks after `after` (0: from the first) whose replicas are not what is wanted, in order of ids: too few
-/// good ones, too many, or a bad one.
+/// Committed blocks after `after` (0: from the first) whose replicas are not what is wanted, in
+/// order of ids: too few good ones, too many, or a bad one.
 ///
 /// # Errors
 /// If the store fails.
@@ -127,8 +128,8 @@ pub enum Standing {
     BeingWritten,
     /// Its block is gone, or it is of an older generation: nobody owns it, it may be dropped.
     Unowned,
-    /// Its block was never allocated, or its generation is newer or its length another than this state knows.
-    /// Never to be dropped: the state may be the one that is wrong.
+    /// Its block was never allocated, or its generation is newer or its length another than this
+    /// state knows. Never to be dropped: the state may be the one that is wrong.
     Contradiction,
 }
 

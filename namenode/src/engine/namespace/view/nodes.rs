@@ -93,8 +93,8 @@ pub fn bucket(
     Ok(found)
 }
 
-/// Blocks with a good replica on `node`, at most `max`, after the block `after` in the order of buckets and block ids:
-/// to go on, pass the last one.
+/// Blocks with a good replica on `node`, at most `max`, after the block `after` in the order of
+/// buckets and block ids: to go on, pass the last one.
 ///
 /// # Errors
 /// If the store fails.

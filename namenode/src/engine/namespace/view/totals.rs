@@ -42,7 +42,7 @@ pub fn totals(tables: &dyn Tables) -> Result<Totals, StoreError> {
         blocks: counters.blocks,
         under_replicated: counters.under_replicated,
         corrupt: counters.corrupt,
-        garbage: counters.garbage_tail - counters.garbage_head,
+        garbage: counters.garbage_tail.saturating_sub(counters.garbage_head),
     })
 }
 

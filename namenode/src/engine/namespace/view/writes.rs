@@ -6,7 +6,7 @@ use doldam_proto::path::FsPath;
 
 use crate::engine::namespace::NamespaceError;
 use crate::engine::namespace::lease::{Write, find_write};
-use crate::engine::namespace::resolve::{path_for_people, place};
+use crate::engine::namespace::resolve::{ascend, place};
 use crate::engine::records::{BREAK, damaged, leases, pending};
 use crate::engine::tables::{StoreError, Table, Tables};
 
@@ -60,7 +60,8 @@ pub fn writer_of_path(
     }
 }
 
-/// Clients after `after` (`None`: from the first) that write anything, in order of ids, at most `max`.
+/// Clients after `after` (`None`: from the first) that write anything, in order of ids, at most
+/// `max`.
 ///
 /// # Errors
 /// If the store fails.
@@ -97,7 +98,7 @@ fn from_write(tables: &dyn Tables, write: Write) -> Result<WriteView, NamespaceE
     let client = ClientId::from_slice(&write.pending.client_id).ok_or_else(wrong)?;
     Ok(WriteView {
         inode: write.id,
-        path: path_for_people(tables, write.id, &write.inode)?,
+        path: ascend(tables, write.id, &write.inode)?.for_people(),
         client,
         replication: write.file.replication,
         block_bytes: write.file.block_bytes,
