@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doldam_proto::limits::{BLOCK_BYTES_MIN, WRITE_WINDOW_BYTES};
+use doldam_proto::limits::{BLOCK_BYTES_MIN, TEXT_BYTES_MAX, WRITE_WINDOW_BYTES};
 
 use crate::error::ClientError;
 
@@ -85,6 +85,13 @@ impl ClientConfig {
         if self.retained_bytes_max < needed {
             let why = format!("{} is below the {needed} any block needs", self.retained_bytes_max);
             return refuse("retained_bytes_max", why);
+        }
+        let texts = [("holder", &self.holder), ("client_host", &self.client_host)];
+        for (option, text) in texts {
+            let bytes = text.as_ref().map_or(0, String::len);
+            if bytes > TEXT_BYTES_MAX {
+                return refuse(option, format!("{bytes} bytes are more than {TEXT_BYTES_MAX}"));
+            }
         }
         if self.stall_timeout >= self.stream_timeout {
             return refuse("stall_timeout", "must be below stream_timeout".to_owned());

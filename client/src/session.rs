@@ -260,7 +260,7 @@ impl<S: Supply + 'static> Session<S> {
         };
         let outgoing = Outgoing {
             block,
-            block_bytes: self.write.block_bytes.get(),
+            block_bytes: self.write.block_bytes,
             durability: self.write.durability,
             trace: self.write.trace.as_str().to_owned(),
         };

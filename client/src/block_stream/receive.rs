@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use doldam_proto::block::LocatedBlock;
+use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, ReadBlock};
 use doldam_proto::digest::ChainingValue;
 use doldam_proto::digest::group::group_chaining_value;
 use doldam_proto::digest::proof::verify_proof;
@@ -57,13 +58,14 @@ impl VerifiedStream {
     ) -> Result<Self, StreamFailure> {
         let start = range.start - range.start % GROUP_BYTES;
         let end = range.end.next_multiple_of(GROUP_BYTES).min(block.length);
-        let operation = wire::block_request::Operation::Read(wire::ReadBlock {
-            block_id: block.id.0,
-            generation: block.generation.0,
+        let operation = BlockOperation::Read(ReadBlock {
+            id: block.id,
+            generation: block.generation,
             offset: range.start,
             length: range.end - range.start,
         });
-        let request = wire::BlockRequest { trace: trace.to_owned(), operation: Some(operation) };
+        let request: wire::BlockRequest =
+            BlockRequest { trace: trace.to_owned(), operation }.into();
         let (mut connection, response) =
             streams.pool.request::<wire::BlockResponse>(address, &request).await?;
         match response.kind {

@@ -7,7 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{BufMut, BytesMut};
-use doldam_proto::block::{AllocatedBlock, BlockCommit};
+use doldam_proto::block::{AllocatedBlock, BlockBytes, BlockCommit};
+use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, WriteBlock};
 use doldam_proto::digest::{BlockTree, VALUE_BYTES};
 use doldam_proto::file::Durability;
 use doldam_proto::frame::header::{FrameHeader, HEADER_BYTES};
@@ -33,9 +34,15 @@ const HEAD_BYTES: usize =
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) block: AllocatedBlock,
-    pub(crate) block_bytes: u64,
+    pub(crate) block_bytes: BlockBytes,
     pub(crate) durability: Durability,
     pub(crate) trace: String,
+}
+
+impl Outgoing {
+    fn file_offset(&self) -> u64 {
+        u64::from(self.block.index) * self.block_bytes.get()
+    }
 }
 
 /// Why a block was not sent.
@@ -170,24 +177,19 @@ async fn send_over(
 
 fn write_request(streams: &Streams, outgoing: &Outgoing) -> wire::BlockRequest {
     let block = &outgoing.block;
-    let operation = wire::block_request::Operation::Write(wire::WriteBlock {
-        block_id: block.id.0,
-        generation: block.generation.0,
-        file_offset: file_offset(outgoing),
+    let write = WriteBlock {
+        id: block.id,
+        generation: block.generation,
+        file_offset: outgoing.file_offset(),
         block_bytes: outgoing.block_bytes,
-        durability: wire::Durability::from(outgoing.durability) as i32,
-        downstream: block.targets.iter().skip(1).cloned().map(Into::into).collect(),
+        durability: outgoing.durability,
+        downstream: block.targets.iter().skip(1).cloned().collect(),
         position: 0,
-        repair: false,
         writer: streams.writer.to_string(),
-        expected_length: 0,
-        expected_chaining_value: bytes::Bytes::new(),
-    });
-    wire::BlockRequest { trace: outgoing.trace.clone(), operation: Some(operation) }
-}
-
-fn file_offset(outgoing: &Outgoing) -> u64 {
-    u64::from(outgoing.block.index) * outgoing.block_bytes
+        repair: None,
+    };
+    let operation = BlockOperation::Write(write);
+    BlockRequest { trace: outgoing.trace.clone(), operation }.into()
 }
 
 async fn send_frames(
@@ -198,7 +200,7 @@ async fn send_frames(
     window: &Window,
     watch: &dyn SendWatch,
 ) -> Result<BlockTree, Failure> {
-    let mut tree = BlockTree::new(file_offset(outgoing));
+    let mut tree = BlockTree::new(outgoing.file_offset());
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     let mut scratch = source.scratch();
     loop {
@@ -219,17 +221,10 @@ async fn send_frames(
         for group in payload.chunks(GROUP_BYTES as usize) {
             head.put_slice(&tree.push_group(group).0);
         }
-        let Some(digest) = tree.digest() else {
-            // The engine starts a block only when it has a first byte.
-            let what = "a block without bytes".to_owned();
-            return Err(SendFailure::Source(ClientError::BadAnswer {
-                peer: "the source".to_owned(),
-                what,
-            })
-            .into());
-        };
+        // Over all groups, so only once.
+        let value = if last { tree.digest().map(|digest| digest.chaining_value.0) } else { None };
         window.sent.store(tree.length(), Ordering::Release);
-        let value = if last { &digest.chaining_value.0[..] } else { &[] };
+        let value = value.as_ref().map_or(&[][..], |value| value);
         let sent = writer.write_all_vectored(&[&head, payload, value]).await;
         sent.map_err(|error| Failure::Stream(error, window.acknowledged.load(Ordering::Acquire)))?;
         if last {

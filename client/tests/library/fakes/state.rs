@@ -1,0 +1,137 @@
+//! What the fake servers share: nodes, replicas, files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use doldam_proto::block::{AllocatedBlock, BlockCommit, LocatedBlock};
+use doldam_proto::digest::block::stored_nodes;
+use doldam_proto::digest::file::file_digest;
+use doldam_proto::digest::{BlockDigest, BlockTree, ChainingValue};
+use doldam_proto::file::{Durability, FileKind, FileStatus};
+use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
+use doldam_proto::limits::GROUP_BYTES;
+use doldam_proto::node::{NodeAddress, NodeState};
+use parking_lot::Mutex;
+
+/// A replica on a fake datanode.
+#[derive(Clone)]
+pub struct Replica {
+    pub generation: Generation,
+    pub file_offset: u64,
+    pub content: Bytes,
+    /// The tree in stored order.
+    pub nodes: Vec<ChainingValue>,
+}
+
+/// A file that is visible.
+#[derive(Clone)]
+pub struct File {
+    pub status: FileStatus,
+    pub blocks: Vec<LocatedBlock>,
+}
+
+/// A file being written.
+#[derive(Clone, Default)]
+pub struct Pending {
+    pub path: String,
+    pub block_bytes: u64,
+    pub replication: u32,
+    pub durability: Durability,
+    pub overwrite: bool,
+    pub blocks: BTreeMap<u32, (AllocatedBlock, Option<BlockCommit>)>,
+}
+
+#[derive(Default)]
+pub struct Tables {
+    pub nodes: BTreeMap<NodeId, NodeAddress>,
+    pub replicas: BTreeMap<(NodeId, BlockId), Replica>,
+    pub files: BTreeMap<String, File>,
+    pub directories: BTreeSet<String>,
+    pub pending: BTreeMap<u64, Pending>,
+    pub next_id: u64,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub tables: Mutex<Tables>,
+}
+
+impl State {
+    pub fn register(&self, id: NodeId, address: String) {
+        let node = NodeAddress { id, address, rack: "/r".to_owned(), state: NodeState::Live };
+        self.tables.lock().nodes.insert(id, node);
+    }
+
+    /// The bytes of a visible file as its replicas on `node` hold them.
+    pub fn content_on(&self, path: &str, node: u32) -> Option<Vec<u8>> {
+        let tables = self.tables.lock();
+        let file = tables.files.get(path)?;
+        let mut content = Vec::new();
+        for block in &file.blocks {
+            content.extend_from_slice(&tables.replicas.get(&(NodeId(node), block.id))?.content);
+        }
+        Some(content)
+    }
+
+    pub fn add_file(&self, path: &str, content: &[u8], block_bytes: u64, nodes: &[u32]) {
+        let mut tables = self.tables.lock();
+        let holders: Vec<NodeAddress> =
+            nodes.iter().map(|id| tables.nodes[&NodeId(*id)].clone()).collect();
+        let inode = InodeId(tables.take_id());
+        let (mut blocks, mut digests) = (Vec::new(), Vec::new());
+        for (index, part) in content.chunks(block_bytes as usize).enumerate() {
+            let id = BlockId(tables.take_id());
+            let offset = index as u64 * block_bytes;
+            let (replica, digest) = replica_of(Generation(1), offset, Bytes::copy_from_slice(part));
+            for holder in &holders {
+                tables.replicas.insert((holder.id, id), replica.clone());
+            }
+            blocks.push(LocatedBlock {
+                id,
+                generation: Generation(1),
+                index: index as u32,
+                offset,
+                length: part.len() as u64,
+                chaining_value: digest.chaining_value,
+                replicas: holders.clone(),
+            });
+            digests.push(digest);
+        }
+        let rest: Vec<ChainingValue> =
+            digests.iter().skip(1).map(|digest| digest.chaining_value).collect();
+        let status = FileStatus {
+            path: path.to_owned(),
+            inode,
+            kind: FileKind::File,
+            length: content.len() as u64,
+            replication: nodes.len() as u32,
+            block_bytes,
+            modified_ms: 1,
+            created_ms: 1,
+            digest: file_digest(digests.first(), &rest),
+            durability: Some(Durability::All),
+        };
+        tables.files.insert(path.to_owned(), File { status, blocks });
+    }
+}
+
+impl Tables {
+    pub fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// A replica with its tree.
+pub fn replica_of(
+    generation: Generation,
+    file_offset: u64,
+    content: Bytes,
+) -> (Replica, BlockDigest) {
+    let mut tree = BlockTree::new(file_offset);
+    for group in content.chunks(GROUP_BYTES as usize) {
+        tree.push_group(group);
+    }
+    let (nodes, digest) = (stored_nodes(tree.groups()), tree.digest().unwrap());
+    (Replica { generation, file_offset, content, nodes }, digest)
+}

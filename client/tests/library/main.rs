@@ -1,0 +1,11 @@
+//! The library against a namenode and datanodes that speak the real protocols on real sockets and misbehave when
+//! they are told to.
+
+mod fakes;
+mod listing;
+mod metadata;
+mod put_get;
+mod read;
+mod read_failures;
+mod write;
+mod write_failures;
