@@ -4,12 +4,16 @@
 //! run as plain tests too (`tests/parsers.rs`). A function may panic only for a bug: when the parser panics, breaks
 //! one of its limits, or does not get back what it wrote.
 
+mod journal;
 mod message;
 mod namespace;
+mod settings;
 mod stream;
 
+pub use journal::journal_segment;
 pub use message::{error_status, wire_message};
 pub use namespace::path;
+pub use settings::config;
 pub use stream::{frame_header, handshake, proof, stream_message};
 
 /// One parser under test.
@@ -31,5 +35,11 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "proof", feed: proof, seeds: stream::proof_seeds },
     Parser { name: "path", feed: path, seeds: namespace::path_seeds },
     Parser { name: "error_status", feed: error_status, seeds: message::error_status_seeds },
+    Parser {
+        name: "journal_segment",
+        feed: journal_segment,
+        seeds: journal::journal_segment_seeds,
+    },
+    Parser { name: "config", feed: config, seeds: settings::config_seeds },
     Parser { name: "wire_message", feed: wire_message, seeds: message::wire_message_seeds },
 ];

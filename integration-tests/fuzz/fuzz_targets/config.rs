@@ -1,0 +1,4 @@
+//! Settings of the servers.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| doldam_integration_tests::parser::config(bytes));
