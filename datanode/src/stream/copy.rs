@@ -69,7 +69,7 @@ async fn send_copy(
         return Err(Failure::here(Code::BadRequest, "a copy to nowhere"));
     };
     let downstream: Vec<NodeAddress> = targets.collect();
-    let patience = Patience::with(node, downstream.len());
+    let patience = Patience::of(&node.config, downstream.len());
     let expected = ExpectedBlock { length: order.length, chaining_value: order.chaining_value };
     let request = WriteBlock {
         id: order.block,
@@ -158,3 +158,7 @@ async fn send_frames(
     Ok(())
 }
 
+
+#[cfg(test)]
+#[path = "copy_test.rs"]
+mod tests;

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::failure::{Code, Failure, chain};
+use crate::config::DatanodeConfig;
 use crate::engine::receive::Progress;
 use crate::node::Node;
 
@@ -104,8 +105,7 @@ pub(crate) async fn open(
     let Some(pool) = node.membership.pool() else {
         return Err(Failure::here(Code::Busy, "not registered with a namenode yet"));
     };
-    // One deadline per node behind this one, so that of two who wait for a third the nearer one blames it first.
-    let timeout = node.config.downstream_timeout.0 * (request.downstream.len() as u32 + 1);
+    let timeout = Patience::of(&node.config, request.downstream.len()).acknowledge;
     let mut connection = pool.get(&next.address).await.map_err(|cause| failed(&cause))?;
     let operation = BlockOperation::Write(request);
     let request = BlockRequest { trace: trace.as_str().to_owned(), operation };
@@ -129,12 +129,13 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// With the next node and `behind` more behind it.
-    pub(crate) fn with(node: &Node, behind: usize) -> Self {
+    /// With the next node and `behind` more behind it: one deadline for each, so that of two nodes who wait for a
+    /// third the nearer one loses patience first, and the right one is blamed.
+    pub(crate) fn of(config: &DatanodeConfig, behind: usize) -> Self {
         let nodes = behind as u32 + 1;
         Self {
-            acknowledge: node.config.downstream_timeout.0 * nodes,
-            finish: node.config.sync_timeout.0 * nodes,
+            acknowledge: config.downstream_timeout.0 * nodes,
+            finish: config.sync_timeout.0 * nodes,
         }
     }
 }
@@ -215,3 +216,7 @@ pub(crate) fn check_done(
     }
     Ok(done.replicas)
 }
+
+#[cfg(test)]
+#[path = "forward_test.rs"]
+mod tests;

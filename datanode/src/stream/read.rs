@@ -175,3 +175,7 @@ async fn send_error(node: &Node, connection: &mut BlockConnection, failure: &Fai
         Err(_the_reader_is_gone) => After::Close,
     }
 }
+
+#[cfg(test)]
+#[path = "read_test.rs"]
+mod tests;

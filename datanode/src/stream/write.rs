@@ -205,7 +205,7 @@ async fn open_next(
     let mut downstream = request.downstream.into_iter();
     let Some(address) = downstream.next() else { return Ok(None) };
     let downstream: Vec<NodeAddress> = downstream.collect();
-    let patience = Patience::with(node, downstream.len());
+    let patience = Patience::of(&node.config, downstream.len());
     let request = WriteBlock { downstream, position: request.position + 1, ..request };
     let connection = forward::open(node, &address, request, trace).await?;
     Ok(Some(Next { address, connection, patience }))

@@ -198,8 +198,9 @@ async fn silent_node(id: u32) -> NodeAddress {
 
 #[tokio::test]
 async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
+    // Wide apart, so that a loaded machine does not make the first node lose patience with the second.
     let impatient =
-        |config: &mut crate::DatanodeConfig| config.downstream_timeout = short(Duration::from_millis(300));
+        |config: &mut crate::DatanodeConfig| config.downstream_timeout = short(Duration::from_secs(2));
     let one = TestNode::start_with(1, impatient).await;
     let two = TestNode::start_with(2, impatient).await;
     let silent = silent_node(9).await;
@@ -212,32 +213,6 @@ async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
     assert_eq!(failure.address, silent.address);
     one.until_empty().await;
     two.until_empty().await;
-}
-
-#[tokio::test]
-async fn a_slow_sender_is_no_silent_node() {
-    let impatient =
-        |config: &mut crate::DatanodeConfig| config.downstream_timeout = short(Duration::from_millis(50));
-    let one = TestNode::start_with(1, impatient).await;
-    let two = TestNode::start(2).await;
-    let frames = frames(0, &bytes(2 * MIB), MIB);
-    let mut connection = one.connect().await;
-    let (reader, writer) = connection.halves();
-    let write = write_request(key(1), &[&one, &two], Durability::All);
-    writer.queue_message(&request(BlockOperation::Write(write))).unwrap();
-    writer.write_all_vectored(&[&frames[0]]).await.unwrap();
-    let _: wire::BlockResponse = reader.recv_message().await.unwrap();
-    // Everything is acknowledged, so nobody owes an answer, however long the sender takes.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    writer.write_all_vectored(&[&frames[1]]).await.unwrap();
-    let done = loop {
-        let response: wire::BlockResponse = reader.recv_message().await.unwrap();
-        match response.kind.unwrap() {
-            wire::block_response::Kind::Progress(_) => {}
-            other => break other,
-        }
-    };
-    assert!(matches!(done, wire::block_response::Kind::Done(_)), "{done:?}");
 }
 
 #[tokio::test]
