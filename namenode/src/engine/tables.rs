@@ -33,7 +33,7 @@ pub enum Table {
     Blocks = 6,
     /// Block id -> (inode id, block index).
     BlockOwners = 7,
-    /// (node id, bucket, block id) -> (generation, length) of every committed replica.
+    /// (node id, bucket, block id) -> (generation, length) of every good replica.
     Replicas = 8,
     /// (node id, bucket) -> fingerprint and count.
     Fingerprints = 9,
@@ -41,11 +41,11 @@ pub enum Table {
     Nodes = 10,
     /// Node uuid -> node id.
     NodeUuids = 11,
-    /// Inode id -> nothing: unlinked, its blocks and children still to be collected.
+    /// Position -> `GarbageRecord`: unlinked, its blocks and children still to be collected.
     Garbage = 12,
     /// (client id, sequence) -> `RequestRecord`.
     Requests = 13,
-    /// Block id -> nothing: committed with fewer good replicas than wanted.
+    /// Block id -> nothing: committed, and its replicas are not what is wanted.
     Debts = 14,
 }
 
