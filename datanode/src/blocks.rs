@@ -16,8 +16,8 @@
 //! Everything in here blocks. What touches no more than the page cache is called inline by the block streams; whatever
 //! waits for a disk (syncs, verification) runs in blocking threads.
 
-pub(crate) mod layout;
 pub(crate) mod late_sync;
+pub(crate) mod layout;
 pub(crate) mod partial;
 pub(crate) mod publish;
 pub(crate) mod removal;

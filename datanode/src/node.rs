@@ -1,9 +1,7 @@
 //! What all parts of a running datanode share.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
 use doldam_runtime::Seams;
@@ -53,6 +51,7 @@ pub(crate) struct Membership {
     pub(crate) address: String,
     joined: OnceLock<Joined>,
     node_id: AtomicU32,
+    connected: AtomicBool,
     changed: Notify,
 }
 
@@ -64,8 +63,14 @@ struct Joined {
 impl Membership {
     /// Of a node that has not registered since its start.
     pub(crate) fn new(uuid: NodeUuid, address: String) -> Self {
-        let (joined, node_id) = (OnceLock::new(), AtomicU32::new(0));
-        Self { uuid, address, joined, node_id, changed: Notify::new() }
+        Self {
+            uuid,
+            address,
+            joined: OnceLock::new(),
+            node_id: AtomicU32::new(0),
+            connected: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
     }
 
     /// The node belongs to `cluster`, once and for ever.
@@ -81,6 +86,16 @@ impl Membership {
     pub(crate) fn register(&self, id: NodeId) {
         self.node_id.store(id.0, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Whether the stream to the namenode is up.
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    /// Whether the stream to the namenode is up.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
     }
 
     /// Its cluster, if it ever joined one.

@@ -11,7 +11,7 @@ use doldam_proto::digest::BlockTree;
 use doldam_proto::digest::block::BlockDigest;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_runtime::Seams;
-use doldam_runtime::disk::{Disk, DirEntry, DirLock, DiskFile, OpenMode, RealDisk, Space};
+use doldam_runtime::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, RealDisk, Space};
 use parking_lot::Mutex;
 
 use crate::blocks::startup::{open_folders, scan};

@@ -79,13 +79,10 @@ impl PartialReplica {
             }
             Ok(()) | Err(_) => {} // Left by a removal that failed, or not there.
         }
-        let side =
-            disk.open(aside, OpenMode::CreateNew).map_err(failed("creating a sidecar"))?;
+        let side = disk.open(aside, OpenMode::CreateNew).map_err(failed("creating a sidecar"))?;
         side.write_all_at(bytes, 0).map_err(failed("writing a sidecar"))?;
         if sync {
-            self.data
-                .sync_data()
-                .map_err(StoreError::disk(&self.data_path, "syncing a block"))?;
+            self.data.sync_data().map_err(StoreError::disk(&self.data_path, "syncing a block"))?;
             side.sync_data().map_err(failed("syncing a sidecar"))?;
         }
         Ok(())

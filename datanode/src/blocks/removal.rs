@@ -41,7 +41,8 @@ impl BlockStore {
             // It is out of use all the same; a start will find out again.
             volume.note_error(&failure);
             warn!(%failure, "cannot move a bad replica to quarantine");
-        } else if let Err(cause) = volume.disk().sync_dir(&volume.layout().place(Place::Quarantine)) {
+        } else if let Err(cause) = volume.disk().sync_dir(&volume.layout().place(Place::Quarantine))
+        {
             warn!(%cause, "cannot sync the quarantine");
         }
         self.report_bad(key, what);
@@ -115,7 +116,8 @@ pub(super) fn move_files(
     to: Place,
 ) -> Result<(), StoreError> {
     for kind in KINDS {
-        let (old, new) = (volume.layout().file(from, name, kind), volume.layout().file(to, name, kind));
+        let (old, new) =
+            (volume.layout().file(from, name, kind), volume.layout().file(to, name, kind));
         match volume.disk().rename(&old, &new) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::disk(old, "moving a replica")(cause));

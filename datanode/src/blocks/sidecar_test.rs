@@ -102,8 +102,7 @@ fn another_version_is_refused_by_its_number() {
 fn a_header_that_lies_within_its_checksum_is_refused() {
     let (tree, _) = written(100);
     let value = tree.digest().unwrap().chaining_value;
-    let good =
-        SidecarHeader { key: KEY, length: 100, file_offset: 0, value, nodes_hash: [0; 32] };
+    let good = SidecarHeader { key: KEY, length: 100, file_offset: 0, value, nodes_hash: [0; 32] };
     assert_eq!(SidecarHeader::decode(&good.encode()), Ok(good));
     for bad in [
         SidecarHeader { length: 0, ..good },

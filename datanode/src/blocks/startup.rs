@@ -146,9 +146,7 @@ fn list(
         let of_key = files.entry(name.key).or_default();
         let (found, entries) = match kind {
             FileKind::Data => (&mut of_key.found.data, &mut of_key.data),
-            FileKind::Side | FileKind::UnsyncedSide => {
-                (&mut of_key.found.side, &mut of_key.side)
-            }
+            FileKind::Side | FileKind::UnsyncedSide => (&mut of_key.found.side, &mut of_key.side),
         };
         found.insert(place);
         let entry = Entry { name, kind, bytes: entry.bytes };
@@ -173,8 +171,8 @@ fn belongs(place: Place, name: &ReplicaName) -> bool {
 fn settle(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
     let plan = plan(files.found);
     let removed = plan.remove_data.iter().filter_map(|place| Some((place, files.data.get(place)?)));
-    let removed =
-        removed.chain(plan.remove_side.iter().filter_map(|place| Some((place, files.side.get(place)?))));
+    let removed = removed
+        .chain(plan.remove_side.iter().filter_map(|place| Some((place, files.side.get(place)?))));
     for (place, entry) in removed {
         remove(volume, *place, entry);
     }
@@ -246,7 +244,8 @@ fn remove(volume: &Volume, place: Place, entry: &Entry) {
 
 impl Files {
     fn unite(&mut self, other: Self) {
-        let places = [(&mut self.found.data, other.found.data), (&mut self.found.side, other.found.side)];
+        let places =
+            [(&mut self.found.data, other.found.data), (&mut self.found.side, other.found.side)];
         for (of, also) in places {
             also.iter().for_each(|place| of.insert(place));
         }

@@ -23,7 +23,12 @@ fn folder() -> TempDir {
 /// A folder with one replica of 100 bytes, and the paths of its files.
 fn with_replica() -> (TempDir, PathBuf, PathBuf) {
     let folder = folder();
-    store_block(&open_store(FaultyDisk::default().handle(), &[folder.path()]), KEY, &bytes(100), true);
+    store_block(
+        &open_store(FaultyDisk::default().handle(), &[folder.path()]),
+        KEY,
+        &bytes(100),
+        true,
+    );
     let stem = folder.path().join("blocks/ab/00000000000001ab_4_100");
     (folder, stem.with_extension("data"), stem.with_extension("side"))
 }
@@ -117,7 +122,8 @@ fn a_quarantine_that_was_interrupted_is_finished_and_stays() {
         move_to([&data, &side][moved], folder.path(), "quarantine");
         for _ in 0..2 {
             assert_eq!(state_of(&rescan(folder.path())), Some(ReplicaState::Quarantined));
-            let kept = ["data", "side"].map(|end| format!("quarantine/00000000000001ab_4_100.{end}"));
+            let kept =
+                ["data", "side"].map(|end| format!("quarantine/00000000000001ab_4_100.{end}"));
             assert_eq!(files(folder.path()), BTreeSet::from(kept));
         }
     }
@@ -172,7 +178,7 @@ fn a_replica_without_its_sync_is_found_as_such_and_verified_before_it_is_confirm
     assert_eq!(store.state().inventory.get(key).unwrap().state, ReplicaState::Final);
     assert_eq!(store.state().inventory.get(other).unwrap().state, ReplicaState::Quarantined);
     assert!(folder.path().join("blocks/02/0000000000000002_1_100000.side").exists());
-    let (events, _) = store.news().take(std::time::Duration::ZERO, 10);
+    let events = store.news().take(std::time::Duration::ZERO, 10).events;
     assert!(matches!(&events[..], [(bad, ReplicaEvent::Bad { .. })] if *bad == other));
 }
 

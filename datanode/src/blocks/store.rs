@@ -13,8 +13,8 @@ use doldam_proto::id::Generation;
 use doldam_runtime::disk::{DiskFile, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::layout::{FileKind, ReplicaName};
 use super::late_sync::LateSyncs;
+use super::layout::{FileKind, ReplicaName};
 use super::sidecar::Sidecar;
 use super::volume::Volume;
 use super::{StoreError, is_damage};

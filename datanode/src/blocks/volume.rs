@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use doldam_proto::id::{ClusterId, NodeUuid};
 use doldam_runtime::disk::{
-    Disk, DirLock, Space, create_dir_durably, read_file_bounded, write_file_durably,
+    DirLock, Disk, Space, create_dir_durably, read_file_bounded, write_file_durably,
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tracing::error;
 
 use super::layout::Layout;
@@ -105,7 +105,6 @@ impl Volume {
             promised_bytes: AtomicU64::new(0),
             writers: AtomicU64::new(0),
             failure: Mutex::new(None),
-            moves: Mutex::new(()),
             _lock: lock,
         };
         Ok((volume, identity))
@@ -142,11 +141,6 @@ impl Volume {
     /// The disk it is on.
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
-    }
-
-    /// To be held while files of replicas on this folder get other names.
-    pub(crate) fn lock_moves(&self) -> MutexGuard<'_, ()> {
-        self.moves.lock()
     }
 
     /// Size of the disk, and what new blocks may still take of it; nothing of a failed folder.
@@ -249,17 +243,18 @@ impl Drop for Reservation {
     }
 }
 
-fn read_identity(
-    disk: &dyn Disk,
-    layout: &Layout,
-) -> Result<Option<FolderIdentity>, FolderError> {
+fn read_identity(disk: &dyn Disk, layout: &Layout) -> Result<Option<FolderIdentity>, FolderError> {
     match read_file_bounded(disk, &layout.version_file(), 16 * VERSION_FILE_BYTES as u64) {
         Ok(bytes) => Ok(Some(FolderIdentity::decode(&bytes)?)),
         Err(cause) if cause.kind() == io::ErrorKind::InvalidData => {
             Err(VersionFileError::NotOurs.into())
         }
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            if holds_replicas(disk, layout)? { Err(FolderError::NoVersion) } else { Ok(None) }
+            if holds_replicas(disk, layout)? {
+                Err(FolderError::NoVersion)
+            } else {
+                Ok(None)
+            }
         }
         Err(source) => Err(FolderError::Io { during: "reading the VERSION file", source }),
     }

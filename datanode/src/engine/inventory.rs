@@ -75,8 +75,10 @@ impl Inventory {
 
     /// The newest generation of a block that is held here.
     pub(crate) fn newest(&self, block: BlockId) -> Option<Generation> {
-        let all = ReplicaKey { block, generation: Generation(0) }
-            ..=ReplicaKey { block, generation: Generation(u64::MAX) };
+        let all = ReplicaKey { block, generation: Generation(0) }..=ReplicaKey {
+            block,
+            generation: Generation(u64::MAX),
+        };
         self.replicas.range(all).next_back().map(|(key, _)| key.generation)
     }
 
@@ -180,13 +182,15 @@ mod tests {
         let block = prop_oneof![0..4_u64, 1024..1026_u64];
         let generation = 1..3_u64;
         prop_oneof![
-            (block.clone(), generation.clone(), 1..4_u64, any::<bool>())
-                .prop_map(|(block, generation, length, good)| {
+            (block.clone(), generation.clone(), 1..4_u64, any::<bool>()).prop_map(
+                |(block, generation, length, good)| {
                     Change::Insert(block, generation, length, good)
-                }),
+                }
+            ),
             (block.clone(), generation.clone())
                 .prop_map(|(block, generation)| Change::Remove(block, generation)),
-            (block, generation).prop_map(|(block, generation)| Change::Quarantine(block, generation)),
+            (block, generation)
+                .prop_map(|(block, generation)| Change::Quarantine(block, generation)),
         ]
     }
 

@@ -113,7 +113,8 @@ impl OrderBook {
         for order in orders {
             if epoch != self.epoch {
                 let why = format!("order of epoch {epoch} in epoch {}", self.epoch);
-                self.actions.push_back(Action::Answer(Answer { order: order.id, result: Err(why) }));
+                self.actions
+                    .push_back(Action::Answer(Answer { order: order.id, result: Err(why) }));
             } else if let Some(result) = self.answered.get(&order.id).cloned() {
                 self.actions.push_back(Action::Answer(Answer { order: order.id, result }));
             } else if self.is_known(order.id) {
@@ -159,6 +160,7 @@ impl OrderBook {
     }
 
     /// How many orders run or wait.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.running.len()
     }

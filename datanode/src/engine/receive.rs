@@ -49,7 +49,9 @@ pub(crate) enum ReceiveError {
         found: ChainingValue,
     },
     /// A copy that is not what the namenode ordered.
-    #[error("a copy of {found_length} bytes with value {found}, where {length} with {value} are ordered")]
+    #[error(
+        "a copy of {found_length} bytes with value {found}, where {length} with {value} are ordered"
+    )]
     NotAsOrdered {
         /// Ordered length.
         length: u64,
@@ -163,7 +165,9 @@ impl BlockReceiver {
         body: &'a [u8],
     ) -> Result<Verified<'a>, ReceiveError> {
         if body.len() != header.write_body_bytes() {
-            return Err(ReceiveError::Protocol { what: "a body of another length than its header's" });
+            return Err(ReceiveError::Protocol {
+                what: "a body of another length than its header's",
+            });
         }
         let offset = self.tree.length();
         let (values, rest) = body.split_at(header.groups() * VALUE_BYTES);

@@ -1,7 +1,7 @@
 //! What a receiver accepts, and everything it refuses.
 
-use doldam_proto::digest::group::group_chaining_value;
 use doldam_proto::digest::block::subtree_value;
+use doldam_proto::digest::group::group_chaining_value;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +14,12 @@ fn values(file_offset: u64, bytes: &[u8]) -> Vec<ChainingValue> {
 }
 
 /// A frame as an honest sender makes it; `whole` is the block so far, for the last frame.
-fn frame(file_offset: u64, offset: u64, payload: &[u8], whole: Option<&[u8]>) -> (FrameHeader, Vec<u8>) {
+fn frame(
+    file_offset: u64,
+    offset: u64,
+    payload: &[u8],
+    whole: Option<&[u8]>,
+) -> (FrameHeader, Vec<u8>) {
     let header = FrameHeader::data(offset, payload.len(), whole.is_some());
     let mut body = Vec::new();
     values(file_offset + offset, payload).iter().for_each(|value| body.extend_from_slice(&value.0));

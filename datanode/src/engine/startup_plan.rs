@@ -204,10 +204,8 @@ mod tests {
             Plan { standing: BAD, remove_data: vec![Blocks], remove_side: vec![Writing] };
         assert_eq!(half, expected);
         // Once it is published, the bad one goes, however far its removal came.
-        let published = plan(Found {
-            data: places(&[Blocks, Trash]),
-            side: places(&[Blocks, Quarantine]),
-        });
+        let published =
+            plan(Found { data: places(&[Blocks, Trash]), side: places(&[Blocks, Quarantine]) });
         let expected = Plan {
             standing: Standing::Published,
             remove_data: vec![Trash],
@@ -219,10 +217,12 @@ mod tests {
     /// Over all 256 combinations: at most one copy of each file is left, and only where it belongs.
     #[test]
     fn what_is_left_is_one_replica_or_nothing() {
-        let subsets = || (0..16_u32).map(|bits| {
-            let chosen = ALL.iter().zip(0..).filter(|(_, bit)| bits >> bit & 1 == 1);
-            places(&chosen.map(|(place, _)| *place).collect::<Vec<_>>())
-        });
+        let subsets = || {
+            (0..16_u32).map(|bits| {
+                let chosen = ALL.iter().zip(0..).filter(|(_, bit)| bits >> bit & 1 == 1);
+                places(&chosen.map(|(place, _)| *place).collect::<Vec<_>>())
+            })
+        };
         for data in subsets() {
             for side in subsets() {
                 let plan = plan(Found { data, side });
@@ -233,14 +233,19 @@ mod tests {
                     (left(data, &plan.remove_data), left(side, &plan.remove_side));
                 match plan.standing {
                     Standing::Published => {
-                        assert_eq!((data_left, side_left), (vec![Place::Blocks], vec![Place::Blocks]));
+                        assert_eq!(
+                            (data_left, side_left),
+                            (vec![Place::Blocks], vec![Place::Blocks])
+                        );
                     }
                     Standing::Gone => assert!(data_left.is_empty() && side_left.is_empty()),
                     Standing::Quarantined { .. } => {
                         assert!(data_left.len() <= 1 && side_left.len() <= 1);
                         assert!(data_left.len() + side_left.len() >= 1);
                         let allowed = [Place::Blocks, Place::Quarantine];
-                        assert!(data_left.iter().chain(&side_left).all(|place| allowed.contains(place)));
+                        assert!(
+                            data_left.iter().chain(&side_left).all(|place| allowed.contains(place))
+                        );
                     }
                 }
                 // A published pair is never touched; nothing unacknowledged or dropped ever comes back.

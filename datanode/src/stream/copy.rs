@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use doldam_proto::convert::block_stream::{ExpectedBlock, WriteBlock};
 use doldam_proto::convert::datanode::CopyOrder;
-use doldam_proto::digest::group::group_chaining_value;
 use doldam_proto::digest::VALUE_BYTES;
+use doldam_proto::digest::group::group_chaining_value;
 use doldam_proto::file::Durability;
 use doldam_proto::frame::header::{FrameHeader, HEADER_BYTES};
 use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, GROUP_BYTES};
@@ -38,7 +38,10 @@ pub(crate) async fn copy_replica(
     let key = ReplicaKey { block: order.block, generation: order.generation };
     let Ok(_permit) = Arc::clone(&node.streams).try_acquire_owned() else {
         let limit = node.config.streams_max;
-        return Err(Failure::here(Code::Busy, format!("{limit} blocks are written and read already")));
+        return Err(Failure::here(
+            Code::Busy,
+            format!("{limit} blocks are written and read already"),
+        ));
     };
     let started = node.seams.clock.now();
     let length = order.length;
@@ -157,7 +160,6 @@ async fn send_frames(
     }
     Ok(())
 }
-
 
 #[cfg(test)]
 #[path = "copy_test.rs"]

@@ -28,7 +28,7 @@ async fn copy(source: &TestNode, order: CopyOrder) -> Result<(), Failure> {
 }
 
 fn events(node: &TestNode) -> Vec<(ReplicaKey, ReplicaEvent)> {
-    node.store.news().take(std::time::Duration::ZERO, 100).0
+    node.store.news().take(std::time::Duration::ZERO, 100).events
 }
 
 #[tokio::test]

@@ -60,9 +60,10 @@ impl Failure {
 
     /// As it is sent.
     pub(crate) fn to_wire(&self, here: &Membership) -> wire::BlockFailure {
-        let (node_id, address) = self.elsewhere.clone().unwrap_or_else(|| {
-            (here.node_id().map_or(0, |id| id.0), here.address.clone())
-        });
+        let (node_id, address) = self
+            .elsewhere
+            .clone()
+            .unwrap_or_else(|| (here.node_id().map_or(0, |id| id.0), here.address.clone()));
         let message = shortened(self.message.clone());
         wire::BlockFailure { code: self.code as i32, message, node_id, address }
     }
@@ -87,7 +88,9 @@ impl From<StoreError> for Failure {
             StoreError::BeingWritten { .. } => Code::Busy,
             StoreError::Quarantined { .. } | StoreError::Damaged { .. } => Code::Corrupt,
             StoreError::NoFolder => Code::Disk,
-            StoreError::NoSpace { .. } | StoreError::Disk { .. } if error.is_full() => Code::NoSpace,
+            StoreError::NoSpace { .. } | StoreError::Disk { .. } if error.is_full() => {
+                Code::NoSpace
+            }
             StoreError::NoSpace { .. } | StoreError::Disk { .. } => Code::Disk,
         };
         Self::here(code, chain(&error))

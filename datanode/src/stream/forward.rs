@@ -113,9 +113,7 @@ pub(crate) async fn open(
     writer.set_progress_deadline(timeout);
     // Silence is judged by `watch`, which knows whether an answer is owed.
     reader.set_progress_deadline(Duration::from_secs(u64::from(u32::MAX)));
-    writer
-        .queue_message(&wire::BlockRequest::from(request))
-        .map_err(|cause| failed(&cause))?;
+    writer.queue_message(&wire::BlockRequest::from(request)).map_err(|cause| failed(&cause))?;
     Ok(connection)
 }
 

@@ -130,11 +130,8 @@ async fn nonsense_is_a_failure_of_the_node_that_talks_it() {
 fn a_node_that_stored_something_else_is_not_believed() {
     let value = ChainingValue([5; 32]);
     let receipt = wire::ReplicaReceipt { node_id: 4, durable: true };
-    let good = wire::WriteDone {
-        length: 100,
-        chaining_value: value.to_bytes(),
-        replicas: vec![receipt],
-    };
+    let good =
+        wire::WriteDone { length: 100, chaining_value: value.to_bytes(), replicas: vec![receipt] };
     assert_eq!(check_done(good.clone(), 100, value, &next()), Ok(vec![receipt]));
     assert!(check_done(good.clone(), 101, value, &next()).is_err());
     assert!(check_done(good.clone(), 100, ChainingValue([6; 32]), &next()).is_err());

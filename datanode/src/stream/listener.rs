@@ -49,8 +49,11 @@ pub(crate) async fn listen(
                 runtimes.spawn_on_next("block stream", move || greet(node, incoming, permit));
             }
             Err(_none_left) => {
-                warn!(peer = incoming.peer(), limit = node.config.connections_max,
-                    "too many connections; closed one");
+                warn!(
+                    peer = incoming.peer(),
+                    limit = node.config.connections_max,
+                    "too many connections; closed one"
+                );
             }
         }
     }

@@ -114,9 +114,7 @@ async fn send(
     let first = read_frame(replica, range.start, range, &mut buffer).map_err(Cut::Failed);
     let kind = wire::block_response::Kind::Read(start);
     let (_, writer) = connection.halves();
-    writer
-        .queue_message(&wire::BlockResponse { kind: Some(kind) })
-        .map_err(Cut::ReaderGone)?;
+    writer.queue_message(&wire::BlockResponse { kind: Some(kind) }).map_err(Cut::ReaderGone)?;
     let mut frame = match first {
         Ok(frame) => frame,
         Err(failed) => {

@@ -83,9 +83,12 @@ async fn an_unreadable_sector_ends_the_read_quarantines_the_replica_and_reports_
     let cut = read_verified(&mut connection, key(1), &digest, 0, 3 << 20).await;
     let Err(ReadError::CutShort(failure)) = cut else { panic!("{cut:?}") };
     assert_eq!(failure.code(), Code::Corrupt);
-    let (events, _) = node.store.news().take(Duration::ZERO, 9);
-    assert!(matches!(&events[..], [(bad, ReplicaEvent::Bad { length: 3_145_728, .. })] if *bad == key(1)));
-    let names: Vec<_> = node.files().into_iter().map(|path| path.starts_with("quarantine")).collect();
+    let events = node.store.news().take(Duration::ZERO, 9).events;
+    assert!(
+        matches!(&events[..], [(bad, ReplicaEvent::Bad { length: 3_145_728, .. })] if *bad == key(1))
+    );
+    let names: Vec<_> =
+        node.files().into_iter().map(|path| path.starts_with("quarantine")).collect();
     assert_eq!(names, [true, true]);
     assert!(!node.store.volumes()[0].has_failed(), "one bad sector is not a bad disk");
 }
@@ -103,7 +106,7 @@ async fn files_that_vanished_are_found_missing_and_reported() {
         let Err(ReadError::Refused(failure)) = refused else { panic!("{refused:?}") };
         assert_eq!(failure.code(), Code::Corrupt);
     }
-    assert_eq!(node.store.news().take(Duration::ZERO, 9).0.len(), 2);
+    assert_eq!(node.store.news().take(Duration::ZERO, 9).events.len(), 2);
 }
 
 /// Every byte of both files of a small replica, flipped one at a time, is noticed by whoever reads it all and by the
@@ -120,7 +123,8 @@ async fn a_flipped_bit_anywhere_passes_neither_the_reader_nor_the_verification()
     store(1);
     let side_bytes = std::fs::metadata(path(1, "side")).unwrap().len() as usize;
     // All of the sidecar, and of the data all places near a boundary and a sample of the others.
-    let data = (0..block.len()).filter(|at| at % 997 == 0 || at % GROUP < 3 || at % GROUP > GROUP - 3);
+    let data =
+        (0..block.len()).filter(|at| at % 997 == 0 || at % GROUP < 3 || at % GROUP > GROUP - 3);
     let places = data.map(|at| ("data", at)).chain((0..side_bytes).map(|at| ("side", at)));
     let mut connection = node.connect().await;
     for ((end, at), id) in places.zip(2..) {
@@ -138,7 +142,10 @@ async fn a_flipped_bit_anywhere_passes_neither_the_reader_nor_the_verification()
         }
         let verified = node.store.verify(key(id), None);
         assert!(verified.is_err(), "{end} byte {at}");
-        assert_eq!(node.store.state().inventory.get(key(id)).map(|held| held.is_good()), Some(false));
+        assert_eq!(
+            node.store.state().inventory.get(key(id)).map(|held| held.is_good()),
+            Some(false)
+        );
         node.store.drop_replica(key(id)).unwrap();
     }
 }
@@ -148,7 +155,8 @@ async fn a_reader_that_leaves_frees_its_stream() {
     let node = TestNode::start(1).await;
     store_block(&node.store, key(1), &bytes(16 << 20), true);
     let mut connection = node.connect().await;
-    let read = ReadBlock { id: key(1).block, generation: Generation(1), offset: 0, length: 16 << 20 };
+    let read =
+        ReadBlock { id: key(1).block, generation: Generation(1), offset: 0, length: 16 << 20 };
     connection.send_message(&request(BlockOperation::Read(read))).await.unwrap();
     let _: wire::BlockResponse = connection.recv_message().await.unwrap();
     drop(connection);

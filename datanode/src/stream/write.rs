@@ -13,7 +13,9 @@ use doldam_proto::convert::block_stream::WriteBlock;
 use doldam_proto::digest::ChainingValue;
 use doldam_proto::node::NodeAddress;
 use doldam_proto::wire;
-use doldam_runtime::connection::{BlockConnection, ConnectionReader, ConnectionWriter, StreamError};
+use doldam_runtime::connection::{
+    BlockConnection, ConnectionReader, ConnectionWriter, StreamError,
+};
 use doldam_runtime::pool::PooledConnection;
 use doldam_runtime::telemetry::TraceId;
 use futures::future::try_join;
@@ -85,7 +87,11 @@ pub(crate) async fn serve_write(
             let failure = Failure::of_client(&cause);
             node.metrics.request(Operation::Write, Some(failure.code));
             info!(%key, cause = chain(&cause), "block not stored");
-            if cause.is_protocol() { refuse(node, connection, &failure).await } else { After::Close }
+            if cause.is_protocol() {
+                refuse(node, connection, &failure).await
+            } else {
+                After::Close
+            }
         }
     }
 }

@@ -33,9 +33,7 @@ fn all(nodes: &[TestNode; 3]) -> [&TestNode; 3] {
 #[tokio::test]
 async fn a_block_of_any_size_reaches_all_nodes_and_is_read_back_from_each() {
     let nodes = three().await;
-    let sizes = [
-        1, 1023, GROUP - 1, GROUP, GROUP + 1, MIB - 1, MIB, MIB + 1, 3 * MIB + 5, 8 * MIB,
-    ];
+    let sizes = [1, 1023, GROUP - 1, GROUP, GROUP + 1, MIB - 1, MIB, MIB + 1, 3 * MIB + 5, 8 * MIB];
     for (size, block_id) in sizes.into_iter().zip(1..) {
         let (block, key) = (bytes(size), key(block_id));
         let digest = tree_of(0, &block).1;
@@ -199,8 +197,9 @@ async fn silent_node(id: u32) -> NodeAddress {
 #[tokio::test]
 async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
     // Wide apart, so that a loaded machine does not make the first node lose patience with the second.
-    let impatient =
-        |config: &mut crate::DatanodeConfig| config.downstream_timeout = short(Duration::from_secs(2));
+    let impatient = |config: &mut crate::DatanodeConfig| {
+        config.downstream_timeout = short(Duration::from_secs(2))
+    };
     let one = TestNode::start_with(1, impatient).await;
     let two = TestNode::start_with(2, impatient).await;
     let silent = silent_node(9).await;
@@ -347,23 +346,23 @@ async fn a_repair_copy_must_be_as_ordered_and_is_reported() {
     let failure = send_write(&mut node.connect().await, longer, &frames).await.1.unwrap_err();
     assert_eq!(failure.code(), Code::BadRequest);
     let now = Duration::ZERO;
-    assert!(node.store.news().take(now, 9).0.is_empty());
+    assert!(node.store.news().take(now, 9).events.is_empty());
 
     let right = repair(block.len() as u64, value);
     send_write(&mut node.connect().await, right.clone(), &frames).await.1.unwrap();
     let stored = ReplicaEvent::Stored { length: block.len() as u64, value };
-    assert_eq!(node.store.news().take(now, 9).0, [(key(1), stored.clone())]);
+    assert_eq!(node.store.news().take(now, 9).events, [(key(1), stored.clone())]);
     // The namenode asks again: it seems not to know.
     let failure = send_write(&mut node.connect().await, right, &frames).await.1.unwrap_err();
     assert_eq!(failure.code(), Code::Exists);
-    assert_eq!(node.store.news().take(now, 9).0, [(key(1), stored)]);
+    assert_eq!(node.store.news().take(now, 9).events, [(key(1), stored)]);
 }
 
 #[tokio::test]
 async fn a_client_write_is_not_reported_for_the_client_commits_it() {
     let node = TestNode::start(1).await;
     put(key(1), &bytes(10), &[&node], Durability::All).await.unwrap();
-    assert!(node.store.news().take(Duration::ZERO, 9).0.is_empty());
+    assert!(node.store.news().take(Duration::ZERO, 9).events.is_empty());
 }
 
 #[tokio::test]

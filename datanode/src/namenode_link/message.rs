@@ -1,0 +1,105 @@
+//! What a heartbeat says.
+
+use doldam_proto::wire;
+use doldam_proto::wire::replica_event::Kind;
+use tracing::trace;
+
+use super::Registration;
+use crate::engine::orders::Answer;
+use crate::engine::outbox::ReplicaEvent;
+use crate::engine::replica::ReplicaKey;
+use crate::metrics::Gauges;
+use crate::news::{Bundle, Report};
+use crate::node::Node;
+
+/// A heartbeat with all there is to tell. Looks at the disks.
+pub(crate) fn compose(
+    node: &Node,
+    registration: Registration,
+    sequence: u64,
+    bundle: Bundle,
+) -> wire::DatanodeMessage {
+    let volumes: Vec<wire::VolumeStatus> = volumes(node);
+    let (fingerprint, replicas, quarantined) = {
+        let inventory = &node.store.state().inventory;
+        (inventory.root(), inventory.len(), inventory.quarantined_count())
+    };
+    let active_streams = node.active_streams() as u64;
+    node.metrics.show(&Gauges {
+        active_streams,
+        replicas,
+        quarantined,
+        registered: true,
+        folders: volumes
+            .iter()
+            .map(|volume| (volume.path.clone(), volume.available, volume.used, volume.failed))
+            .collect(),
+    });
+    trace!(sequence, replicas, events = bundle.events.len(), "heartbeat");
+    let mut message = wire::DatanodeMessage {
+        node_id: registration.node.0,
+        epoch: registration.epoch,
+        sequence,
+        volumes,
+        active_streams: active_streams as u32,
+        fingerprint: fingerprint.to_bytes().to_vec().into(),
+        replica_count: replicas,
+        events: bundle.events.into_iter().map(event).collect(),
+        results: bundle.answers.into_iter().map(result).collect(),
+        ..Default::default()
+    };
+    match bundle.report {
+        Some(Report::Buckets(buckets)) => {
+            message.buckets = buckets;
+            message.buckets_answered = true;
+        }
+        Some(Report::Listings(listings)) => message.listings = listings,
+        None => {}
+    }
+    message
+}
+
+fn volumes(node: &Node) -> Vec<wire::VolumeStatus> {
+    let of = |volume: &std::sync::Arc<crate::blocks::volume::Volume>| {
+        let space = volume.space();
+        wire::VolumeStatus {
+            path: volume.layout().root().display().to_string(),
+            capacity: space.total,
+            used: node.store.state().inventory.stored_bytes(volume.index()),
+            available: space.available,
+            failed: volume.has_failed(),
+        }
+    };
+    node.store.volumes().iter().map(of).collect()
+}
+
+fn event((key, event): (ReplicaKey, ReplicaEvent)) -> wire::ReplicaEvent {
+    let mut message = wire::ReplicaEvent {
+        block_id: key.block.0,
+        generation: key.generation.0,
+        ..Default::default()
+    };
+    match event {
+        ReplicaEvent::Stored { length, value } => {
+            message.set_kind(Kind::Stored);
+            message.length = length;
+            message.chaining_value = value.to_bytes();
+        }
+        ReplicaEvent::Dropped => message.set_kind(Kind::Dropped),
+        ReplicaEvent::Bad { length, what } => {
+            message.set_kind(Kind::Bad);
+            message.length = length;
+            message.what = what;
+        }
+    }
+    message
+}
+
+fn result(answer: Answer) -> wire::OrderResult {
+    let done = answer.result.is_ok();
+    wire::OrderResult {
+        order_id: answer.order,
+        done,
+        error: answer.result.err().unwrap_or_default(),
+    }
+}

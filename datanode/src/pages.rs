@@ -1,0 +1,82 @@
+//! The pages of a datanode for people and monitors.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use doldam_proto::id::{ClusterId, NodeId};
+use doldam_runtime::http::{Health, Pages, escape_html};
+use prometheus_client::registry::Registry;
+
+use crate::node::Node;
+
+/// What the pages of `node` show.
+pub(crate) fn pages(node: &Arc<Node>, registry: Arc<Registry>) -> Pages {
+    let (healthy, shown) = (Arc::clone(node), Arc::clone(node));
+    Pages {
+        title: format!("Doldam datanode {}", node.membership.address),
+        registry,
+        health: Box::new(move || health(&healthy)),
+        page: Some(Box::new(move || page(&shown))),
+    }
+}
+
+/// A datanode is well while the namenode hears from it and it can take and serve blocks.
+fn health(node: &Node) -> Health {
+    let failed: Vec<String> = node
+        .store
+        .volumes()
+        .iter()
+        .filter(|volume| volume.has_failed())
+        .map(|volume| volume.layout().root().display().to_string())
+        .collect();
+    let connected = node.membership.is_connected();
+    let serving = failed.len() < node.store.volumes().len();
+    let (replicas, quarantined) = {
+        let inventory = &node.store.state().inventory;
+        (inventory.len(), inventory.quarantined_count())
+    };
+    Health::new(connected && serving)
+        .with("node_id", node.membership.node_id().map_or(0, |NodeId(id)| id))
+        .with(
+            "cluster",
+            node.membership.cluster().map(|ClusterId(id)| hex(&id)).unwrap_or_default(),
+        )
+        .with("address", node.membership.address.as_str())
+        .with("connected", connected)
+        .with("replicas", replicas)
+        .with("quarantined", quarantined)
+        .with("active_streams", node.active_streams())
+        .with("failed_folders", failed)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn page(node: &Node) -> String {
+    let mut rows = String::new();
+    for volume in node.store.volumes() {
+        let space = volume.space();
+        let folder = escape_html(&volume.layout().root().display().to_string());
+        let state = volume.failure().map_or("ok".to_owned(), |why| escape_html(&why));
+        let stored = node.store.state().inventory.stored_bytes(volume.index());
+        _ = write!(
+            rows,
+            "<tr><td>{folder}</td><td>{}</td><td>{stored}</td><td>{}</td><td>{state}</td></tr>\n",
+            space.total, space.available
+        );
+    }
+    let rack = escape_html(&node.config.rack);
+    let replicas = node.store.state().inventory.len();
+    format!(
+        "<p>node {}, rack {rack}, {replicas} replicas, {} streams</p>\n\
+         <table><tr><th>folder</th><th>bytes</th><th>stored</th><th>available</th><th>state</th></tr>\n\
+         {rows}</table>",
+        node.membership.uuid,
+        node.active_streams()
+    )
+}
