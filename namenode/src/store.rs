@@ -46,7 +46,8 @@ pub struct StoreOptions {
     /// Memory for pages of the database, read or about to be written.
     pub cache_bytes: usize,
     /// Reads the whole database at the start and checks every page: finds damage of the medium before
-    /// anything is served, at the price of the time to read it.
+    /// anything is served, at the price of the time to read it. Without, a page that the medium changed
+    /// may be served as it is.
     pub check_at_open: bool,
 }
 
@@ -100,7 +101,7 @@ impl Store {
     }
 
     /// The checkpoint before [`checkpointed_index`](Self::checkpointed_index). The journal is kept from
-    /// here on: should the database fall back to its older commit, nothing is missing.
+    /// here on: a copy of the database from before the last checkpoint can still be brought up to date.
     pub const fn previous_checkpoint_index(&self) -> JournalIndex {
         self.snapshot.previous
     }

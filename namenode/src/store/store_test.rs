@@ -130,6 +130,36 @@ fn a_file_that_is_no_database_is_refused() {
 }
 
 #[test]
+fn a_changed_byte_is_found_when_every_page_is_checked() {
+    let disk = CrashDisk::with_folder(FOLDER);
+    let mut store = open(&disk).unwrap();
+    let mut model = MemoryTables::new();
+    for index in 1..=120 {
+        let changes = change_of(index, 200);
+        model.apply_changes(changes.clone());
+        store.commit(changes, JournalIndex(index.into()));
+    }
+    store.checkpoint(JournalIndex(120)).unwrap();
+    drop(store);
+    let path = Path::new(FOLDER).join("tables.redb");
+    let untouched = disk.bytes_of(&path);
+    let mut refused = 0;
+    for place in (0..untouched.len()).step_by(499) {
+        disk.damage(&path, |bytes| {
+            bytes.clone_from(&untouched);
+            bytes[place] ^= 0x10;
+        });
+        let disk = Arc::clone(&disk) as Arc<dyn Disk>;
+        let options = StoreOptions { check_at_open: true, ..SMALL };
+        match Store::open(&disk, Path::new(FOLDER), options) {
+            Ok(store) => assert_same(&store, &model),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 50, "only {refused} places were noticed");
+}
+
+#[test]
 fn a_scan_stops_where_the_visitor_says() {
     let disk = CrashDisk::with_folder(FOLDER);
     let mut store = open(&disk).unwrap();
