@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use doldam_proto::file::FileStatus;
 use doldam_proto::id::ClusterId;
@@ -9,6 +10,7 @@ use doldam_proto::path::FsPath;
 use doldam_runtime::Seams;
 use doldam_runtime::connection::Deadlines;
 use doldam_runtime::pool::{ConnectionPool, PoolLimits};
+use tokio_util::task::TaskTracker;
 
 use crate::admin::{ClusterReport, FsckStream};
 use crate::block_stream::Streams;
@@ -38,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) streams: Streams,
     pub(crate) hello: Hello,
+    /// Writes and local copies that would leave something behind if the process ended now.
+    pub(crate) unfinished: TaskTracker,
 }
 
 /// Settings of a [`Client`] to be.
@@ -96,7 +100,9 @@ impl ClientBuilder {
             stall_timeout: self.config.stall_timeout,
             writer: metadata.holder().into(),
         };
-        Ok(Client { inner: Arc::new(Inner { config: self.config, metadata, streams, hello }) })
+        let (config, unfinished) = (self.config, TaskTracker::new());
+        let inner = Inner { config, metadata, streams, hello, unfinished };
+        Ok(Client { inner: Arc::new(inner) })
     }
 }
 
@@ -112,6 +118,19 @@ impl Client {
     /// As [`ClientBuilder::connect`].
     pub async fn connect(namenodes: &str) -> Result<Self, ClientError> {
         Self::builder().namenodes(namenodes.split(',').map(str::trim)).connect().await
+    }
+
+    /// Waits until everything that was dropped half-way is cleaned up: writes are abandoned at the namenode,
+    /// local copies removed. Transfers that still run count as well. Returns whether that was so in time.
+    ///
+    /// For a program that is about to end: without it the cluster keeps an unfinished write's path reserved until
+    /// the lease runs out. Cancel-safe.
+    pub async fn settle(&self, within: Duration) -> bool {
+        let unfinished = &self.inner.unfinished;
+        unfinished.close();
+        let settled = tokio::time::timeout(within, unfinished.wait()).await.is_ok();
+        unfinished.reopen();
+        settled
     }
 
     /// The cluster.

@@ -17,8 +17,9 @@ use doldam_proto::file::FileStatus;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_proto::path::FsPath;
 use doldam_runtime::tasks::spawn_detached;
-use futures::stream::{FuturesUnordered, TryStreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::Progress;
 use crate::block_reader::BlockReader;
@@ -80,24 +81,29 @@ pub(crate) async fn get_file(
     check_parallel(options.parallel)?;
     let target = resolve_target(target, options.overwrite)?;
     let file = OpenFile::open(inner, source).await?;
-    let unique = inner.metadata.seams.random.next_u64();
-    let part = Arc::new(PartFile::create(&target, unique, file.status.length)?);
+    let part = Arc::new(PartFile::create(inner, &target, file.status.length)?);
     let fetch = Arc::new(Fetch {
         file: Arc::clone(&file),
         part: Arc::clone(&part),
         next: AtomicU32::new(0),
         progress: options.progress.clone(),
     });
-    let workers: FuturesUnordered<_> = (0..options.parallel.min(file.block_count() as usize))
+    let mut workers: FuturesUnordered<_> = (0..options.parallel.min(file.block_count() as usize))
         .map(|_| AbortOnDropHandle::new(spawn_detached("get", Arc::clone(&fetch).run())))
         .collect();
-    let values = workers
-        .map_err(|_| ClientError::Stopped { operation: "get" })
-        .try_fold(BTreeMap::new(), |mut values, blocks| async move {
-            values.extend(blocks?);
-            Ok(values)
-        })
-        .await?;
+    drop(fetch);
+    let mut values = BTreeMap::new();
+    while let Some(worker) = workers.next().await {
+        match worker.unwrap_or(Err(ClientError::Stopped { operation: "get" })) {
+            Ok(blocks) => values.extend(blocks),
+            Err(error) => {
+                // When this returns nobody writes any more, and the temporary file is gone.
+                workers.iter().for_each(AbortOnDropHandle::abort);
+                while workers.next().await.is_some() {}
+                return Err(error);
+            }
+        }
+    }
     check_digest(&file, &values)?;
     part.publish(&target, &options).await?;
     let (status, verification) = (file.status.clone(), file.verification());
@@ -189,16 +195,19 @@ struct PartFile {
     path: PathBuf,
     file: File,
     published: AtomicBool,
+    _unfinished: TaskTrackerToken,
 }
 
 impl PartFile {
-    fn create(target: &Path, unique: u64, bytes: u64) -> Result<Self, ClientError> {
+    fn create(inner: &Inner, target: &Path, bytes: u64) -> Result<Self, ClientError> {
+        let unique = inner.metadata.seams.random.next_u64();
         let path = folder_of(target).join(format!(".doldam-{unique:016x}.part"));
         let file = File::create_new(&path).map_err(|source| {
             let path = target.to_owned();
             ClientError::Local { action: "create", path, source }
         })?;
-        let part = Self { path, file, published: AtomicBool::new(false) };
+        let (published, unfinished) = (AtomicBool::new(false), inner.unfinished.token());
+        let part = Self { path, file, published, _unfinished: unfinished };
         part.file.set_len(bytes).map_err(|source| part.failed(source))?;
         Ok(part)
     }

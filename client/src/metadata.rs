@@ -150,7 +150,7 @@ impl Metadata {
             let (endpoint, within) = retry.next().await?;
             match self.greet(endpoint, within, &trace).await {
                 Ok(hello) => return Ok(hello),
-                Err(status) => retry.failed(endpoint, status)?,
+                Err(status) => retry.failed(endpoint, &status)?,
             }
         }
     }
@@ -175,14 +175,14 @@ impl Metadata {
             if !endpoint.greeted.load(Ordering::Acquire)
                 && let Err(status) = self.greet(endpoint, within, trace).await
             {
-                retry.failed(endpoint, status)?;
+                retry.failed(endpoint, &status)?;
                 continue;
             }
             let message = prepare(request.clone(), within, trace);
             let answer = within_deadline(within, send(service(endpoint.channel()), message));
             match answer.await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => retry.failed(endpoint, status)?,
+                Err(status) => retry.failed(endpoint, &status)?,
             }
         }
     }

@@ -67,16 +67,18 @@ pub struct FileReader {
     state: Mutex<State>,
 }
 
+type NextChunk = Result<Option<Bytes>, ClientError>;
+
 enum State {
-    Idle(Stream),
-    Busy(BoxFuture<'static, (Stream, Result<Option<Bytes>, ClientError>)>),
+    Idle(Box<Stream>),
+    Busy(BoxFuture<'static, (Box<Stream>, NextChunk)>),
     /// Between the two.
     Turning,
 }
 
 impl FileReader {
     pub(crate) fn new(file: Arc<OpenFile>) -> Self {
-        let state = Mutex::new(State::Idle(Stream::new(Arc::clone(&file), 0)));
+        let state = Mutex::new(State::Idle(Stream::at(&file, 0)));
         Self { file, chunk: Bytes::new(), position: 0, state }
     }
 
@@ -162,10 +164,7 @@ impl FileReader {
         Ok(whole.freeze())
     }
 
-    fn poll_chunk(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, ClientError>> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<NextChunk> {
         let state = self.state.get_mut();
         loop {
             match state {
@@ -183,7 +182,7 @@ impl FileReader {
                     return Poll::Ready(next);
                 }
                 State::Turning => {
-                    *state = State::Idle(Stream::new(Arc::clone(&self.file), self.position));
+                    *state = State::Idle(Stream::at(&self.file, self.position));
                 }
             }
         }
@@ -192,12 +191,11 @@ impl FileReader {
     /// Moves the stream; what was read ahead is kept if the way leads forward into it.
     fn move_to(&mut self, position: u64) {
         let ahead = position.checked_sub(self.position);
-        match ahead.filter(|ahead| *ahead <= self.chunk.len() as u64) {
-            Some(ahead) => self.chunk.advance(ahead as usize),
-            None => {
-                self.chunk.clear();
-                *self.state.get_mut() = State::Idle(Stream::new(Arc::clone(&self.file), position));
-            }
+        if let Some(ahead) = ahead.filter(|ahead| *ahead <= self.chunk.len() as u64) {
+            self.chunk.advance(ahead as usize);
+        } else {
+            self.chunk.clear();
+            *self.state.get_mut() = State::Idle(Stream::at(&self.file, position));
         }
         self.position = position;
     }
@@ -260,9 +258,10 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(file: Arc<OpenFile>, position: u64) -> Self {
-        let (ahead, buffer) = (ReadAhead::starting_at(position), BytesMut::new());
-        Self { file, position, ahead, block: None, buffer }
+    fn at(file: &Arc<OpenFile>, position: u64) -> Box<Self> {
+        let (file, buffer) = (Arc::clone(file), BytesMut::new());
+        let ahead = ReadAhead::starting_at(position);
+        Box::new(Self { file, position, ahead, block: None, buffer })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {

@@ -18,6 +18,7 @@ use doldam_runtime::tasks::spawn_detached;
 use doldam_runtime::telemetry::TraceId;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::Progress;
 use crate::block_stream::send::{Outgoing, SendFailure, SendWatch, send_block};
@@ -58,6 +59,7 @@ pub(crate) struct OpenWrite {
     pub(crate) durability: Durability,
     pub(crate) trace: TraceId,
     settled: bool,
+    unfinished: TaskTrackerToken,
     _lease: Lease,
 }
 
@@ -74,10 +76,19 @@ impl OpenWrite {
         let created = inner.metadata.create(&path, options, allocate_first, &trace).await?;
         let Created { inode, block_bytes, durability, first } = created;
         let (inner, settled) = (Arc::clone(inner), false);
-        Ok((
-            Self { inner, path, inode, block_bytes, durability, trace, settled, _lease: lease },
-            first,
-        ))
+        let unfinished = inner.unfinished.token();
+        let write = Self {
+            inner,
+            path,
+            inode,
+            block_bytes,
+            durability,
+            trace,
+            settled,
+            unfinished,
+            _lease: lease,
+        };
+        Ok((write, first))
     }
 
     /// Gives the write up.
@@ -94,8 +105,10 @@ impl Drop for OpenWrite {
             return;
         }
         let (inner, inode, trace) = (Arc::clone(&self.inner), self.inode, self.trace.clone());
+        let unfinished = self.unfinished.clone();
         // Runs to its end unless the runtime ends first; the lease then does the same, later.
         drop(spawn_detached("abandon write", async move {
+            let _unfinished = unfinished;
             if let Err(error) = inner.metadata.abandon(inode, &trace).await {
                 tracing::warn!(%inode, %error, "an unfinished write is left to its lease");
             }

@@ -89,7 +89,7 @@ pub(crate) async fn send_block(
         Failure::Stream(error, _) => stream_error(error),
         Failure::Other(failure) => failure,
     })?;
-    let commit = check_done(outgoing, &tree, done).map_err(pipeline)?;
+    let commit = check_done(outgoing, &tree, &done).map_err(pipeline)?;
     connection.put_back();
     Ok(commit)
 }
@@ -162,7 +162,6 @@ async fn send_over(
         Either::Left((Ok(_early), _)) => Err(Failure::Other(pipeline(StreamFailure::protocol(
             "the datanode acknowledged a block before all of it was sent",
         )))),
-        Either::Left((Err(failure), _)) => Err(failure),
         Either::Right((Ok(tree), receive)) => Ok((tree, receive.await?)),
         Either::Right((Err(Failure::Stream(error, _)), receive)) => {
             // It stopped taking data; most likely it has said why, and that names the node at fault.
@@ -171,7 +170,7 @@ async fn send_over(
                 _ => Err(Failure::Stream(error, acknowledged(&window))),
             }
         }
-        Either::Right((Err(failure), _)) => Err(failure),
+        Either::Left((Err(failure), _)) | Either::Right((Err(failure), _)) => Err(failure),
     }
 }
 
@@ -286,7 +285,7 @@ async fn receive_done(
 fn check_done(
     outgoing: &Outgoing,
     tree: &BlockTree,
-    done: wire::WriteDone,
+    done: &wire::WriteDone,
 ) -> Result<BlockCommit, StreamFailure> {
     let Some(digest) = tree.digest() else {
         return Err(StreamFailure::protocol("acknowledged an empty block"));

@@ -25,6 +25,7 @@ use crate::error::NodeFailure;
 
 /// Bounds of one write.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "bounds are called so everywhere")]
 pub(crate) struct WriteLimits {
     /// Blocks whose bytes are being sent at the same time.
     pub(crate) sending_max: usize,

@@ -29,7 +29,7 @@ impl Metadata {
             let mut service = service(endpoint);
             match within_deadline(within, service.report(request)).await {
                 Ok(report) => return report.into_inner().try_into(),
-                Err(status) => retry.failed(endpoint, status)?,
+                Err(status) => retry.failed(endpoint, &status)?,
             }
         }
     }
@@ -52,7 +52,7 @@ impl Metadata {
             let mut service = service(endpoint);
             match within_deadline(within, service.fsck(request)).await {
                 Ok(files) => break (endpoint, files.into_inner()),
-                Err(status) => retry.failed(endpoint, status)?,
+                Err(status) => retry.failed(endpoint, &status)?,
             }
         };
         let (address, limit) = (endpoint.address.clone(), self.config.operation_timeout);

@@ -127,10 +127,10 @@ impl<'a> Retry<'a> {
     pub(super) fn failed(
         &mut self,
         endpoint: &Endpoint,
-        status: Status,
+        status: &Status,
     ) -> Result<(), ClientError> {
         let address = &endpoint.address;
-        match judge(address, &status) {
+        match judge(address, status) {
             Verdict::Final(error) => return Err(error),
             Verdict::Redirect { leader, refusal } => {
                 self.metadata.leader.lock().handle_redirect(address, &leader);

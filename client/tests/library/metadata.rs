@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doldam_client::{Client, ClientConfig, ClientError, ErrorKind, FsError};
+use doldam_client::{Client, ClientConfig, ClientError, ErrorKind, FileStatus, FsError};
 use doldam_runtime::net::{Net, RealNet};
 
 use crate::fakes::namenode::Call;
@@ -82,7 +82,7 @@ async fn a_namenode_of_another_cluster_or_version_is_refused() {
     other.namenode.set_hello(|hello| hello.cluster_id = vec![4; 16].into());
     let addresses = [ours.namenode.address(), other.namenode.address()];
     let client = connect(&addresses, config()).await.unwrap();
-    ours.namenode.kill();
+    ours.namenode.kill().await;
     let error = client.mkdir("/d", false).await.unwrap_err();
     assert!(matches!(error.refusal(), Some(FsError::WrongCluster { .. })), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Mismatch);
@@ -140,7 +140,7 @@ async fn a_namenode_that_restarts_is_found_again() {
     let cluster = FakeCluster::start(0).await;
     let client = cluster.client().await;
     client.mkdir("/d", false).await.unwrap();
-    cluster.namenode.kill();
+    cluster.namenode.kill().await;
     let (answer, ()) = tokio::join!(client.mkdir("/e", false), cluster.namenode.revive());
     assert!(answer.unwrap());
 }
@@ -166,7 +166,7 @@ async fn every_operation_reaches_the_namenode() {
     client.set_modified("/f", 1_700_000_000_000).await.unwrap();
     let found = client.stat_many(&["/f", "/nothing", "/"]).await.unwrap();
     let kinds: Vec<Option<bool>> =
-        found.iter().map(|status| status.as_ref().map(|status| status.is_dir())).collect();
+        found.iter().map(|status| status.as_ref().map(FileStatus::is_dir)).collect();
     assert_eq!(kinds, [Some(false), None, Some(true)]);
     client.delete("/f", false).await.unwrap();
     let names = ["rename", "set replication", "set times", "stat batch", "delete"];

@@ -122,15 +122,16 @@ async fn a_put_that_is_dropped_is_abandoned() {
     let source = folder.path().join("in");
     fs::write(&source, bytes(100)).unwrap();
     cluster.datanode(1).next_fails(Fault::Stall { frame: 0 });
-    {
-        let put = client.put_file(&source, "/f", PutOptions::default());
-        tokio::select! {
-            _ = put => panic!("the datanode takes nothing"),
-            () = cluster.namenode.wait_for("create") => {}
+    let sending = async {
+        while cluster.datanode(1).requests().0 == 0 {
+            tokio::task::yield_now().await;
         }
+    };
+    tokio::select! {
+        _ = client.put_file(&source, "/f", PutOptions::default()) => panic!("it takes nothing"),
+        () = sending => {}
     }
-    // Dropped before the answer to `create` was there, it is left to its lease; otherwise it is given up.
-    let client = cluster.client().await;
+    cluster.namenode.wait_for("abandon").await;
     assert_eq!(client.try_stat("/f").await.unwrap(), None);
 }
 
@@ -189,6 +190,7 @@ async fn a_get_fails_over_and_reports() {
     cluster.datanode(1).next_fails(Fault::FlipByte { frame: 3 });
     let report = client.get_file("/f", &target, GetOptions::default()).await.unwrap();
     assert_eq!(fs::read(&target).unwrap(), content);
+    assert_eq!(names(folder.path()), ["out"]);
     assert_eq!(report.verification.bad_replicas.len(), 1);
     assert_eq!(report.status.digest.unwrap().to_string(), b3sum(&content));
     let reports = |calls: &[Call]| calls.iter().filter(|call| call.name() == "report").count();

@@ -26,7 +26,7 @@ use super::state::State;
 
 /// How the next exchange goes wrong. Frames count from 0.
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The connection is closed in front of this frame.
     Reset { frame: usize },
     /// Nothing more happens from this frame on, and nothing is said.
@@ -53,15 +53,15 @@ pub enum Fault {
     WrongAnswer,
 }
 
-pub struct FakeDatanode {
-    pub id: NodeId,
+pub(crate) struct FakeDatanode {
+    pub(crate) id: NodeId,
     shared: Arc<Shared>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
-pub struct Shared {
-    pub id: NodeId,
-    pub state: Arc<State>,
+pub(crate) struct Shared {
+    pub(crate) id: NodeId,
+    pub(crate) state: Arc<State>,
     faults: Mutex<VecDeque<Option<Fault>>>,
     writes: AtomicUsize,
     reads: AtomicUsize,
@@ -80,7 +80,7 @@ impl Drop for Open {
 }
 
 impl FakeDatanode {
-    pub async fn start(id: NodeId, state: Arc<State>) -> Self {
+    pub(crate) async fn start(id: NodeId, state: Arc<State>) -> Self {
         let listener = RealNet.bind("127.0.0.1:0").await.unwrap();
         state.register(id, listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -119,44 +119,44 @@ impl FakeDatanode {
     }
 
     /// The next exchange goes wrong like this; the ones after it as queued later, or well.
-    pub fn next_fails(&self, fault: Fault) {
+    pub(crate) fn next_fails(&self, fault: Fault) {
         self.shared.faults.lock().push_back(Some(fault));
     }
 
     /// The next exchange, among those with faults, goes well.
-    pub fn next_is_well(&self) {
+    pub(crate) fn next_is_well(&self) {
         self.shared.faults.lock().push_back(None);
     }
 
     /// Dies: connections break, new ones are refused.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.task.lock().take();
         self.break_connections();
     }
 
     /// Closes all connections; new ones are taken.
-    pub fn break_connections(&self) {
+    pub(crate) fn break_connections(&self) {
         self.shared.serving.lock().clear();
     }
 
     /// Connections that are open now.
-    pub fn open_connections(&self) -> usize {
+    pub(crate) fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
     }
 
     /// Requests so far, to write and to read.
-    pub fn requests(&self) -> (usize, usize) {
+    pub(crate) fn requests(&self) -> (usize, usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
         (count(&self.shared.writes), count(&self.shared.reads))
     }
 
     /// Connections so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Flips one byte of every replica this node holds.
-    pub fn rot(&self) {
+    pub(crate) fn rot(&self) {
         let mut tables = self.shared.state.tables.lock();
         for ((node, _), replica) in &mut tables.replicas {
             if *node == self.id {
@@ -190,13 +190,16 @@ async fn serve(shared: &Shared, mut connection: BlockConnection) -> Result<(), S
     Ok(())
 }
 
-pub fn failure(shared: &Shared, code: Code, node: u32) -> wire::BlockFailure {
+pub(crate) fn failure(shared: &Shared, code: Code, node: u32) -> wire::BlockFailure {
     let node_id = if node == 0 { shared.id.0 } else { node };
     let message = "as the test wants it".to_owned();
     wire::BlockFailure { code: code as i32, message, node_id, address: String::new() }
 }
 
-pub async fn respond(connection: &mut BlockConnection, kind: Kind) -> Result<(), StreamError> {
+pub(crate) async fn respond(
+    connection: &mut BlockConnection,
+    kind: Kind,
+) -> Result<(), StreamError> {
     connection.send_message(&wire::BlockResponse { kind: Some(kind) }).await
 }
 

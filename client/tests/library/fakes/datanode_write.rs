@@ -14,7 +14,7 @@ use super::datanode::{Fault, Shared, failure, respond};
 use super::state::replica_of;
 
 /// Says whether the connection is to be closed.
-pub async fn serve_write(
+pub(crate) async fn serve_write(
     shared: &Shared,
     connection: &mut BlockConnection,
     write: WriteBlock,

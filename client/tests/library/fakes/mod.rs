@@ -1,9 +1,9 @@
 //! A cluster in memory: honest unless told otherwise.
 
-pub mod datanode;
-pub mod datanode_write;
-pub mod namenode;
-pub mod state;
+pub(crate) mod datanode;
+pub(crate) mod datanode_write;
+pub(crate) mod namenode;
+pub(crate) mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use std::time::Duration;
 use doldam_client::{Client, ClientConfig};
 use doldam_proto::id::{ClusterId, NodeId};
 
-pub use datanode::{FakeDatanode, Fault};
-pub use namenode::{Answer, FakeNamenode};
-pub use state::State;
+pub(crate) use datanode::{FakeDatanode, Fault};
+pub(crate) use namenode::{Answer, FakeNamenode};
+pub(crate) use state::State;
 
-pub const CLUSTER: ClusterId = ClusterId([3; 16]);
-pub const BLOCK: u64 = 128 << 10;
+pub(crate) const CLUSTER: ClusterId = ClusterId([3; 16]);
+pub(crate) const BLOCK: u64 = 128 << 10;
 
 /// A namenode and some datanodes.
-pub struct FakeCluster {
-    pub state: Arc<State>,
-    pub namenode: FakeNamenode,
-    pub datanodes: Vec<FakeDatanode>,
+pub(crate) struct FakeCluster {
+    pub(crate) state: Arc<State>,
+    pub(crate) namenode: FakeNamenode,
+    pub(crate) datanodes: Vec<FakeDatanode>,
 }
 
 impl FakeCluster {
-    pub async fn start(datanodes: u32) -> Self {
+    pub(crate) async fn start(datanodes: u32) -> Self {
         let state = Arc::new(State::default());
         let namenode = FakeNamenode::start(Arc::clone(&state)).await;
         let mut started = Vec::new();
@@ -36,27 +36,27 @@ impl FakeCluster {
         Self { state, namenode, datanodes: started }
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.client_with(config()).await
     }
 
-    pub async fn client_with(&self, config: ClientConfig) -> Client {
+    pub(crate) async fn client_with(&self, config: ClientConfig) -> Client {
         let builder = Client::builder().namenodes([self.namenode.address()]).config(config);
         builder.connect().await.unwrap()
     }
 
-    pub fn datanode(&self, id: u32) -> &FakeDatanode {
+    pub(crate) fn datanode(&self, id: u32) -> &FakeDatanode {
         &self.datanodes[id as usize - 1]
     }
 
     /// A file that is there already, as if written by somebody else; node ids in the order of reading.
-    pub fn add_file(&self, path: &str, content: &[u8], block_bytes: u64, nodes: &[u32]) {
+    pub(crate) fn add_file(&self, path: &str, content: &[u8], block_bytes: u64, nodes: &[u32]) {
         self.state.add_file(path, content, block_bytes, nodes);
     }
 }
 
 /// Short deadlines, so that tests of silence are quick.
-pub fn config() -> ClientConfig {
+pub(crate) fn config() -> ClientConfig {
     ClientConfig {
         connect_timeout: Duration::from_secs(2),
         operation_timeout: Duration::from_secs(5),
@@ -69,7 +69,7 @@ pub fn config() -> ClientConfig {
 }
 
 /// Bytes without a pattern that a mix-up could hide behind.
-pub fn bytes(length: usize) -> Vec<u8> {
+pub(crate) fn bytes(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -78,6 +78,6 @@ pub fn bytes(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-pub fn b3sum(content: &[u8]) -> String {
+pub(crate) fn b3sum(content: &[u8]) -> String {
     blake3::hash(content).to_string()
 }

@@ -11,10 +11,10 @@ use doldam_proto::file::{FileKind, FileStatus};
 use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
 use doldam_proto::wire::{self, client_service_server::ClientServiceServer};
 use doldam_runtime::grpc;
-use doldam_runtime::net::{Listener, Net, RealNet};
+use doldam_runtime::net::{Net, RealNet};
 use doldam_runtime::tasks::spawn_detached;
 use parking_lot::Mutex;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::{Builder, Runtime};
 
 use super::state::{File, Pending, State, Tables};
 use super::{BLOCK, CLUSTER};
@@ -23,7 +23,7 @@ mod service;
 
 /// How a call is answered.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// With this refusal, and nothing is done.
     Refuse(FsError),
     /// What was asked for is done, but the answer is lost.
@@ -36,7 +36,7 @@ pub enum Answer {
 
 /// A call as it came in.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Call {
+pub(crate) enum Call {
     Create(wire::CreateRequest),
     Allocate(wire::AllocateBlockRequest),
     Complete(wire::CompleteRequest),
@@ -46,7 +46,7 @@ pub enum Call {
 }
 
 impl Call {
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
             Self::Allocate(_) => "allocate",
@@ -58,13 +58,14 @@ impl Call {
     }
 }
 
-pub struct FakeNamenode {
+pub(crate) struct FakeNamenode {
     address: String,
     shared: Arc<Shared>,
-    task: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// Of its own, so that it can end with all its connections.
+    runtime: Mutex<Option<Runtime>>,
 }
 
-pub struct Shared {
+pub(crate) struct Shared {
     state: Arc<State>,
     calls: Mutex<Vec<Call>>,
     answers: Mutex<BTreeMap<&'static str, VecDeque<Answer>>>,
@@ -83,7 +84,7 @@ enum Outcome {
 }
 
 impl FakeNamenode {
-    pub async fn start(state: Arc<State>) -> Self {
+    pub(crate) async fn start(state: Arc<State>) -> Self {
         let hello = wire::HelloResponse {
             protocol_version: doldam_proto::limits::PROTOCOL_VERSION,
             cluster_id: CLUSTER.to_bytes(),
@@ -101,52 +102,51 @@ impl FakeNamenode {
             outcomes: Mutex::default(),
             page: Mutex::new(1000),
         });
-        let listener = RealNet.bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let task = Mutex::new(Some(serve(&shared, listener)));
-        Self { address, shared, task }
+        let (runtime, address) = serve(&shared, "127.0.0.1:0".to_owned()).await;
+        Self { address, shared, runtime: Mutex::new(Some(runtime)) }
     }
 
     /// Is back at the same address.
-    pub async fn revive(&self) {
-        let listener = RealNet.bind(&self.address).await.unwrap();
-        *self.task.lock() = Some(serve(&self.shared, listener));
+    pub(crate) async fn revive(&self) {
+        let (runtime, _) = serve(&self.shared, self.address.clone()).await;
+        *self.runtime.lock() = Some(runtime);
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.address.clone()
     }
 
     /// Dies.
-    pub fn kill(&self) {
-        self.task.lock().take();
+    pub(crate) async fn kill(&self) {
+        let runtime = self.runtime.lock().take();
+        tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
     }
 
     /// The next call of this name is answered so; several are answered in turn.
-    pub fn answer_next(&self, call: &'static str, answer: Answer) {
+    pub(crate) fn answer_next(&self, call: &'static str, answer: Answer) {
         self.shared.answers.lock().entry(call).or_default().push_back(answer);
     }
 
-    pub fn set_hello(&self, change: impl FnOnce(&mut wire::HelloResponse)) {
+    pub(crate) fn set_hello(&self, change: impl FnOnce(&mut wire::HelloResponse)) {
         change(&mut self.shared.hello.lock());
     }
 
-    pub fn set_page(&self, entries: usize) {
+    pub(crate) fn set_page(&self, entries: usize) {
         *self.shared.page.lock() = entries;
     }
 
     /// All calls so far, without greetings.
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().clone()
     }
 
     /// Their names.
-    pub fn call_names(&self) -> Vec<&'static str> {
+    pub(crate) fn call_names(&self) -> Vec<&'static str> {
         self.calls().iter().map(Call::name).collect()
     }
 
     /// Waits until a call of this name came in.
-    pub async fn wait_for(&self, name: &str) {
+    pub(crate) async fn wait_for(&self, name: &str) {
         loop {
             let called = self.shared.called.notified();
             if self.call_names().contains(&name) {
@@ -157,12 +157,27 @@ impl FakeNamenode {
     }
 }
 
-fn serve(shared: &Arc<Shared>, listener: Box<dyn Listener>) -> AbortOnDropHandle<()> {
+async fn serve(shared: &Arc<Shared>, address: String) -> (Runtime, String) {
     let service = ClientServiceServer::from_arc(Arc::clone(shared));
-    AbortOnDropHandle::new(spawn_detached("fake namenode", async move {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let started = runtime.spawn(async move {
+        let listener = RealNet.bind(&address).await.unwrap();
+        let address = listener.local_addr().unwrap();
         let served = grpc::server().add_service(service);
-        served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
-    }))
+        drop(spawn_detached("fake namenode", async move {
+            served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
+        }));
+        address
+    });
+    (runtime, started.await.unwrap())
+}
+
+impl Drop for FakeNamenode {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Shared {
@@ -201,7 +216,6 @@ impl Shared {
             block_bytes: if request.block_bytes == 0 { BLOCK } else { request.block_bytes },
             replication: if request.replication == 0 { 3 } else { request.replication },
             durability: request.durability().into(),
-            overwrite: request.overwrite,
             blocks: BTreeMap::new(),
         };
         let inode = tables.take_id();
@@ -213,9 +227,10 @@ impl Shared {
             first: None,
         };
         tables.pending.insert(inode, pending);
-        let first = match request.allocate_first {
-            true => Some(allocate(&mut tables, inode, 0, &request.excluded_nodes)?.into()),
-            false => None,
+        let first = if request.allocate_first {
+            Some(allocate(&mut tables, inode, 0, &request.excluded_nodes)?.into())
+        } else {
+            None
         };
         let response = wire::CreateResponse { first, ..response };
         self.keep(request.request.as_ref(), Outcome::Create(response.clone()));

@@ -15,55 +15,54 @@ use parking_lot::Mutex;
 
 /// A replica on a fake datanode.
 #[derive(Clone)]
-pub struct Replica {
-    pub generation: Generation,
-    pub file_offset: u64,
-    pub content: Bytes,
+pub(crate) struct Replica {
+    pub(crate) generation: Generation,
+    pub(crate) file_offset: u64,
+    pub(crate) content: Bytes,
     /// The tree in stored order.
-    pub nodes: Vec<ChainingValue>,
+    pub(crate) nodes: Vec<ChainingValue>,
 }
 
 /// A file that is visible.
 #[derive(Clone)]
-pub struct File {
-    pub status: FileStatus,
-    pub blocks: Vec<LocatedBlock>,
+pub(crate) struct File {
+    pub(crate) status: FileStatus,
+    pub(crate) blocks: Vec<LocatedBlock>,
 }
 
 /// A file being written.
 #[derive(Clone, Default)]
-pub struct Pending {
-    pub path: String,
-    pub block_bytes: u64,
-    pub replication: u32,
-    pub durability: Durability,
-    pub overwrite: bool,
-    pub blocks: BTreeMap<u32, (AllocatedBlock, Option<BlockCommit>)>,
+pub(crate) struct Pending {
+    pub(crate) path: String,
+    pub(crate) block_bytes: u64,
+    pub(crate) replication: u32,
+    pub(crate) durability: Durability,
+    pub(crate) blocks: BTreeMap<u32, (AllocatedBlock, Option<BlockCommit>)>,
 }
 
 #[derive(Default)]
-pub struct Tables {
-    pub nodes: BTreeMap<NodeId, NodeAddress>,
-    pub replicas: BTreeMap<(NodeId, BlockId), Replica>,
-    pub files: BTreeMap<String, File>,
-    pub directories: BTreeSet<String>,
-    pub pending: BTreeMap<u64, Pending>,
-    pub next_id: u64,
+pub(crate) struct Tables {
+    pub(crate) nodes: BTreeMap<NodeId, NodeAddress>,
+    pub(crate) replicas: BTreeMap<(NodeId, BlockId), Replica>,
+    pub(crate) files: BTreeMap<String, File>,
+    pub(crate) directories: BTreeSet<String>,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    pub(crate) next_id: u64,
 }
 
 #[derive(Default)]
-pub struct State {
-    pub tables: Mutex<Tables>,
+pub(crate) struct State {
+    pub(crate) tables: Mutex<Tables>,
 }
 
 impl State {
-    pub fn register(&self, id: NodeId, address: String) {
+    pub(crate) fn register(&self, id: NodeId, address: String) {
         let node = NodeAddress { id, address, rack: "/r".to_owned(), state: NodeState::Live };
         self.tables.lock().nodes.insert(id, node);
     }
 
     /// The bytes of a visible file as its replicas on `node` hold them.
-    pub fn content_on(&self, path: &str, node: u32) -> Option<Vec<u8>> {
+    pub(crate) fn content_on(&self, path: &str, node: u32) -> Option<Vec<u8>> {
         let tables = self.tables.lock();
         let file = tables.files.get(path)?;
         let mut content = Vec::new();
@@ -73,7 +72,7 @@ impl State {
         Some(content)
     }
 
-    pub fn add_file(&self, path: &str, content: &[u8], block_bytes: u64, nodes: &[u32]) {
+    pub(crate) fn add_file(&self, path: &str, content: &[u8], block_bytes: u64, nodes: &[u32]) {
         let mut tables = self.tables.lock();
         let holders: Vec<NodeAddress> =
             nodes.iter().map(|id| tables.nodes[&NodeId(*id)].clone()).collect();
@@ -116,14 +115,14 @@ impl State {
 }
 
 impl Tables {
-    pub fn take_id(&mut self) -> u64 {
+    pub(crate) fn take_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 }
 
 /// A replica with its tree.
-pub fn replica_of(
+pub(crate) fn replica_of(
     generation: Generation,
     file_offset: u64,
     content: Bytes,
