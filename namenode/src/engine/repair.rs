@@ -259,3 +259,6 @@ mod convergence_test;
 #[cfg(test)]
 #[path = "repair/repair_test.rs"]
 mod repair_test;
+#[cfg(test)]
+#[path = "repair/test_world.rs"]
+mod test_world;
