@@ -6,10 +6,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::net::memory::MemoryNet;
 use crate::net::{Net, RealNet};
 
-async fn ask(address: &str, request: &str) -> String {
-    let mut stream = RealNet.connect(address).await.unwrap();
+async fn ask(net: &dyn Net, address: &str, request: &str) -> String {
+    let mut stream = net.connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -17,7 +18,7 @@ async fn ask(address: &str, request: &str) -> String {
 }
 
 async fn get(address: &str, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    ask(&RealNet, address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -51,9 +52,9 @@ async fn metrics_health_and_front_page_are_served_until_the_server_stops() {
     assert!(front.contains("<h1>datanode &lt;1&gt;</h1>\n<p>seven blocks</p>"), "{front}");
     assert!(get(&address, "/etc/passwd").await.starts_with("HTTP/1.1 404 "));
 
-    assert!(ask(&address, "what is this\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    assert!(ask(&RealNet, &address, "what is this\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let large = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(2 * REQUEST_BYTES_MAX));
-    assert!(!ask(&address, &large).await.starts_with("HTTP/1.1 200"));
+    assert!(!ask(&RealNet, &address, &large).await.starts_with("HTTP/1.1 200"));
 
     assert_eq!(tasks.shutdown(Duration::from_secs(5)).await, Ok(()));
     assert!(RealNet.connect(&address).await.is_err());
@@ -75,12 +76,10 @@ async fn who_connects_and_says_nothing_is_hung_up_on() {
         health: Box::new(Health::default),
         page: None,
     };
-    let (tasks, listener) =
-        (BackgroundTasks::default(), RealNet.bind("127.0.0.1:0").await.unwrap());
-    let address = listener.local_addr().unwrap();
-    serve(listener, pages, &tasks);
+    let (tasks, net) = (BackgroundTasks::default(), MemoryNet::default());
+    serve(net.bind("server:1").await.unwrap(), pages, &tasks);
     let answer =
-        tokio::time::timeout(2 * HEADER_TIMEOUT, ask(&address, "GET / HTTP/1.1\r\n")).await;
+        tokio::time::timeout(2 * HEADER_TIMEOUT, ask(&net, "server:1", "GET / HTTP/1.1\r\n")).await;
     assert!(!answer.expect("it would wait for ever").contains("200 OK"));
     assert_eq!(tasks.shutdown(Duration::from_secs(5)).await, Ok(()));
 }

@@ -4,6 +4,9 @@
 //! takes an [`Incoming`] and hands it to whichever runtime is to serve it, and that one calls
 //! [`register`](Incoming::register).
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;

@@ -117,6 +117,26 @@ async fn data_runtimes_share_out_their_tasks_and_each_stays_on_its_thread() {
 }
 
 #[tokio::test]
+async fn a_data_runtime_with_fewer_tasks_is_preferred_to_the_one_whose_turn_it_is() {
+    let tasks = BackgroundTasks::default();
+    let runtimes = DataRuntimes::start(&tasks, "stream", 2, 1).unwrap();
+    let (report, mut reports) = tokio::sync::mpsc::channel(8);
+    let stopping = tasks.stopping();
+    runtimes.spawn_on_next("long", move || async move { stopping.cancelled().await });
+    for _ in 0..3 {
+        let report = report.clone();
+        runtimes.spawn_on_next("short", move || async move {
+            report.send(thread::current().name().map(str::to_owned)).await.unwrap();
+        });
+        assert_eq!(reports.recv().await.flatten().as_deref(), Some("stream-1"));
+        while runtimes.tasks_running() > 1 {
+            tokio::task::yield_now().await; // Until the short one has ended.
+        }
+    }
+    assert_eq!(tasks.shutdown(GRACE).await, Ok(()));
+}
+
+#[tokio::test]
 async fn data_runtimes_let_a_stream_finish_and_drop_one_that_never_does() {
     let tasks = BackgroundTasks::default();
     let runtimes = DataRuntimes::start(&tasks, "stream", 1, 1).unwrap();
@@ -131,8 +151,12 @@ async fn data_runtimes_let_a_stream_finish_and_drop_one_that_never_does() {
         let _held = dropped;
         pending::<()>().await;
     });
-    let stopped = tasks.shutdown(Duration::from_millis(50)).await;
+    tasks.stop();
     assert_eq!(is_finished.await, Ok(()));
+    while tasks.running().len() > 2 {
+        tokio::task::yield_now().await; // Until the polite one has ended, too.
+    }
+    let stopped = tasks.shutdown(Duration::ZERO).await;
     assert_eq!(stopped.unwrap_err().names, ["stream-0", "stuck"]);
     assert!(is_dropped.await.is_err(), "its runtime is gone");
 }
