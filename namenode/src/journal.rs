@@ -1,21 +1,21 @@
 //! The one write path: every change of the namespace is a record here before anybody is told of it.
 //!
-//! A journal is a folder of [segments](self::segment), files of fixed length that hold records one
-//! after another. Records are written in batches, each with one write and one sync, by one thread
-//! ([`CommitLoop`]) that takes all that waits ([`JournalWriter::append`]).
+//! A journal is a folder of segments, files of fixed length that hold records one after another.
+//! Records are written in batches, each with one write and one sync, by one thread ([`CommitLoop`])
+//! that takes all that waits ([`JournalWriter::append`]).
 //!
 //! **What is promised.** A record whose callback said `Ok` is found again by every later
-//! [`Replay`], in order, whatever crashed in between; or the journal refuses to be opened and says in
-//! which file, at which offset and from which index on it is damaged. It never goes on without a record
-//! that was acknowledged. Records that were appended and not acknowledged may or may not be found;
-//! nothing else ever is.
+//! [`Replay`], in order, whatever crashed in between; or the journal refuses to be opened and says
+//! in which file, at which offset and from which index on it is damaged. It never goes on without a
+//! record that was acknowledged. Records that were appended and not acknowledged may or may not be
+//! found; nothing else ever is.
 //!
-//! **Torn or damaged.** A crash may leave the last batch in part; it is cut off at the next start. The
-//! same bytes further back are damage. Three things tell them apart: each record says how far the
-//! journal was durable when it was written; a mark in the segment's header says so again, written when
-//! the journal falls idle; and a record is built so that one written in part shows (see
-//! [`record`](self::record)). Only one case is left open: the last batch, acknowledged in the
-//! milliseconds before a crash, of which the medium then lost whole sectors.
+//! **Torn or damaged.** A crash may leave the last batch in part; it is cut off at the next start.
+//! The same bytes further back are damage. Three things tell them apart: each record says how far
+//! the journal was durable when it was written; a mark in the segment's header says so again,
+//! written when the journal falls idle; and a record is built so that one written in part shows.
+//! Only one case is left open: the last batch, acknowledged in the milliseconds before a crash, of
+//! which the medium then lost whole sectors. The layout stands in `docs/formats.md`.
 //!
 //! **A failed write or sync is final.** Nothing is retried, since a sync that succeeds later proves
 //! nothing; everything waiting and everything after is refused, and the process stops.
@@ -42,6 +42,7 @@ mod tail;
 pub(crate) mod test_disk;
 #[cfg(test)]
 mod test_journal;
+mod window;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,9 +51,7 @@ use std::time::Duration;
 
 use doldam_proto::id::JournalIndex;
 
-pub use self::group_commit::{
-    AppendDone, CommitLoop, JournalWriter, OnBatch, WrittenBatch, start,
-};
+pub use self::group_commit::{AppendDone, CommitLoop, JournalWriter, OnBatch, WrittenBatch, start};
 pub use self::keeper::SegmentKeeper;
 pub use self::record::{Record, RecordRef};
 pub use self::replay::{CutTail, JournalEnd, Replay};
@@ -70,8 +69,8 @@ pub enum JournalError {
         /// The system's words.
         source: io::Error,
     },
-    /// Records that were acknowledged cannot be read. Restore the folder, or the whole namenode, from
-    /// another copy: going on would lose them.
+    /// Records that were acknowledged cannot be read. Restore the folder, or the whole namenode,
+    /// from another copy: going on would lose them.
     #[error(
         "{path} is damaged at offset {offset}, where record {index} is expected: {what}",
         path = path.display()
@@ -112,7 +111,8 @@ pub enum JournalError {
         /// The first record the state does not have.
         needed: JournalIndex,
     },
-    /// The state has records that the journal does not: segments were lost, or belong to another state.
+    /// The state has records that the journal does not: segments were lost, or belong to another
+    /// state.
     #[error(
         "{dir} ends with record {last}, but the state already has those before {needed}",
         dir = dir.display()

@@ -1,10 +1,10 @@
 //! The state of the namespace, larger than memory and quick to change.
 //!
-//! Committed changes go to an **active overlay**, ordered maps in memory; nothing is written for them,
-//! since the [`journal`](crate::journal) already has the commands. Now and then the overlay is
-//! **frozen** and a new one begins; the frozen one is written to an embedded database in one durable
-//! transaction together with the index of the last command in it: the **checkpoint**. Reads look into
-//! the active overlay, then the frozen one, then the database as of the last checkpoint.
+//! Committed changes go to an **active overlay**, ordered maps in memory; nothing is written for
+//! them, since the [`journal`](crate::journal) already has the commands. Now and then the overlay
+//! is **frozen** and a new one begins; the frozen one is written to an embedded database in one
+//! durable transaction together with the index of the last command in it: the **checkpoint**. Reads
+//! look into the active overlay, then the frozen one, then the database as of the last checkpoint.
 //!
 //! What a crash leaves is the last checkpoint. The owner replays the journal from
 //! [`Store::applied_index`] on.
@@ -45,9 +45,9 @@ pub const CACHE_BYTES_DEFAULT: usize = 128 << 20;
 pub struct StoreOptions {
     /// Memory for pages of the database, read or about to be written.
     pub cache_bytes: usize,
-    /// Reads the whole database at the start and checks every page: finds damage of the medium before
-    /// anything is served, at the price of the time to read it. Without, a page that the medium changed
-    /// may be served as it is.
+    /// Reads the whole database at the start and checks every page: finds damage of the medium
+    /// before anything is served, at the price of the time to read it. Without, a page that the
+    /// medium changed may be served as it is.
     pub check_at_open: bool,
 }
 
@@ -69,20 +69,25 @@ pub struct Store {
 impl Store {
     /// Opens the store in the folder `dir`, or creates an empty one there if there is none.
     ///
-    /// The folder exists and belongs to the caller alone (see [`Disk::lock_dir`]). Creating survives a
-    /// crash at any moment: the next call finds the whole store or none.
+    /// The folder exists and belongs to the caller alone (see [`Disk::lock_dir`]). Creating
+    /// survives a crash at any moment: the next call finds the whole store or none.
     ///
     /// # Errors
     /// If the medium fails, or the file is damaged or of another version.
-    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
         let database = Arc::new(Database::open(disk.as_ref(), dir, options)?);
         let snapshot = database.snapshot()?;
         let active = Overlay::after(snapshot.checkpointed);
         Ok(Self { database, snapshot, frozen: None, active })
     }
 
-    /// Makes the changes of the commands up to `index` part of the state. A crash loses them: whoever
-    /// calls this has the commands in the journal, or sees to it that nobody is told before it has.
+    /// Makes the changes of the commands up to `index` part of the state. A crash loses them:
+    /// whoever calls this has the commands in the journal, or sees to it that nobody is told before
+    /// it has.
     ///
     /// # Panics
     /// If `index` was already applied: applying a command twice would be a broken invariant.
@@ -100,8 +105,9 @@ impl Store {
         self.snapshot.checkpointed
     }
 
-    /// The checkpoint before [`checkpointed_index`](Self::checkpointed_index). The journal is kept from
-    /// here on: a copy of the database from before the last checkpoint can still be brought up to date.
+    /// The checkpoint before [`checkpointed_index`](Self::checkpointed_index). The journal is kept
+    /// from here on: a copy of the database from before the last checkpoint can still be brought up
+    /// to date.
     pub const fn previous_checkpoint_index(&self) -> JournalIndex {
         self.snapshot.previous
     }
@@ -118,8 +124,8 @@ impl Store {
     /// Freezes the active overlay and begins a new one. `None` if there is nothing to write, or the
     /// flush of an earlier one has not been [installed](Self::install).
     ///
-    /// The job must be run and its result installed: until then nothing else is written. If it fails,
-    /// so has the store, and the process stops.
+    /// The job must be run and its result installed: until then nothing else is written. If it
+    /// fails, so has the store, and the process stops.
     #[must_use = "only a job that is run writes anything"]
     pub fn freeze(&mut self) -> Option<FlushJob> {
         if self.frozen.is_some() || self.active.applied() == self.snapshot.checkpointed {
@@ -132,8 +138,8 @@ impl Store {
         Some(FlushJob::new(Arc::clone(&self.database), frozen, previous))
     }
 
-    /// Reads from the new checkpoint from now on. Give the lock back before dropping what this returns:
-    /// freeing a large overlay takes time.
+    /// Reads from the new checkpoint from now on. Give the lock back before dropping what this
+    /// returns: freeing a large overlay takes time.
     ///
     /// # Panics
     /// If `flushed` does not stem from this store's last [`freeze`](Self::freeze).
@@ -148,8 +154,8 @@ impl Store {
         Retired::new(flushed.frozen, snapshot)
     }
 
-    /// Writes everything to the database now: at a clean stop, and now and then during a long replay.
-    /// `durable` is the last command that is durable in the journal.
+    /// Writes everything to the database now: at a clean stop, and now and then during a long
+    /// replay. `durable` is the last command that is durable in the journal.
     ///
     /// # Errors
     /// If the medium fails.

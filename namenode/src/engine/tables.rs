@@ -1,9 +1,9 @@
 //! The state the engine decides on, as ordered tables of bytes: the seam to the store.
 //!
-//! `get` and `scan` are all that [`apply`](super::namespace) needs to know the past; what it changes
-//! goes to a [`WriteSet`], which becomes part of the state only as a whole. Keys are big-endian so
-//! that their byte order is the order of what they name; the layout of each key stands in the file of
-//! its table.
+//! `get` and `scan` are all that [`apply`](super::namespace) needs to know the past; what it
+//! changes goes to a [`WriteSet`], which becomes part of the state only as a whole. Keys are
+//! big-endian so that their byte order is the order of what they name; the layout of each key
+//! stands in the file of its table.
 
 mod changes;
 mod memory;
@@ -25,7 +25,8 @@ pub enum Table {
     Inodes = 2,
     /// (parent inode id, name) -> inode id.
     Children = 3,
-    /// (parent inode id, name) -> inode id of the write that will appear there: one writer per path.
+    /// (parent inode id, name) -> inode id of the write that will appear there: one writer per
+    /// path.
     Pending = 4,
     /// (client id, inode id) -> nothing: what a client is writing.
     Leases = 5,

@@ -58,8 +58,8 @@ impl Appender {
         })
     }
 
-    /// Writes `batch` with one write and one sync; returns the bytes it took. The records follow the last
-    /// one, and all of them fit one segment.
+    /// Writes `batch` with one write and one sync; returns the bytes it took. The records follow
+    /// the last one, and all of them fit one segment.
     ///
     /// # Errors
     /// If the medium fails. Nothing may be appended after that.

@@ -56,10 +56,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Mark),
         1 => (0..=100_u64).prop_map(Step::Remove),
         4 => (batch(), after_syncs(), fault(), any::<u64>()).prop_map(
-            |(batch, after_syncs, fault, seed)| Step::CrashInAppend { batch, after_syncs, fault, seed }
+            |(batch, after_syncs, fault, seed)| {
+                Step::CrashInAppend { batch, after_syncs, fault, seed }
+            }
         ),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
-        2 => (batch(), after_syncs()).prop_map(|(batch, after_syncs)| Step::DieInAppend { batch, after_syncs }),
+        2 => (batch(), after_syncs())
+            .prop_map(|(batch, after_syncs)| Step::DieInAppend { batch, after_syncs }),
     ]
 }
 

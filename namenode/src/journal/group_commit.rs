@@ -35,7 +35,8 @@ pub struct WrittenBatch {
 
 /// Begins to write at the end of a journal, in `epoch`, which is durable when this returns.
 ///
-/// The [`CommitLoop`] must be run, on a thread of its own; the [`SegmentKeeper`] should be, on another.
+/// The [`CommitLoop`] must be run, on a thread of its own; the [`SegmentKeeper`] should be, on
+/// another.
 ///
 /// # Errors
 /// If the medium fails.
@@ -107,14 +108,14 @@ impl std::fmt::Debug for JournalWriter {
 }
 
 impl JournalWriter {
-    /// Hands over records that follow the last ones handed over. `done` is called when all of them are
-    /// durable, or will never be. Waits while too much is waiting already.
+    /// Hands over records that follow the last ones handed over. `done` is called when all of them
+    /// are durable, or will never be. Waits while too much is waiting already.
     ///
     /// Without records `done` is called at once.
     ///
     /// # Errors
-    /// If the records do not follow or are too large, the journal has failed or was closed. Nothing was
-    /// appended then, and `done` is not called.
+    /// If the records do not follow or are too large, the journal has failed or was closed. Nothing
+    /// was appended then, and `done` is not called.
     pub fn append(&self, records: Vec<Record>, done: AppendDone) -> Result<(), JournalError> {
         if records.is_empty() {
             done(Ok(()));
@@ -142,7 +143,8 @@ impl JournalWriter {
         JournalIndex(self.shared.durable.load(Ordering::Acquire))
     }
 
-    /// Removes the segments that hold only records before `index`; returns how many. Blocks on the disk.
+    /// Removes the segments that hold only records before `index`; returns how many. Blocks on the
+    /// disk.
     ///
     /// # Errors
     /// If the medium fails: the process should stop, as it does when a write fails.
@@ -287,8 +289,8 @@ impl CommitLoop {
     /// Works until the journal is closed and everything is written, or fails.
     ///
     /// # Errors
-    /// If the medium fails: everything waiting and everything after is refused, and the process should
-    /// stop.
+    /// If the medium fails: everything waiting and everything after is refused, and the process
+    /// should stop.
     pub fn run(mut self) -> Result<(), JournalError> {
         let mut batch = Batch::default();
         loop {

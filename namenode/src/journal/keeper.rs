@@ -10,9 +10,9 @@ use parking_lot::{Condvar, Mutex};
 use super::JournalError;
 use super::segment::{self, Prepared};
 
-/// Prepares the next segment while the present one fills: writing a whole file of zeros takes longer
-/// than anybody should wait. [`run`](Self::run) it on a thread of its own; without, segments are
-/// prepared when they are needed.
+/// Prepares the next segment while the present one fills: writing a whole file of zeros takes
+/// longer than anybody should wait. [`run`](Self::run) it on a thread of its own; without, segments
+/// are prepared when they are needed.
 #[derive(Debug)]
 pub struct SegmentKeeper(pub(super) Arc<Spares>);
 
@@ -157,8 +157,8 @@ impl SegmentList {
         self.segments.lock().len()
     }
 
-    /// Removes the segments all of whose records are before `index`, oldest first and each durably, so
-    /// that a crash leaves no gap. The newest one stays.
+    /// Removes the segments all of whose records are before `index`, oldest first and each durably,
+    /// so that a crash leaves no gap. The newest one stays.
     pub(super) fn remove_before(&self, index: JournalIndex) -> Result<usize, JournalError> {
         let _one_at_a_time = self.removing.lock();
         let mut removed = 0;

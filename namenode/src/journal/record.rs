@@ -1,11 +1,11 @@
-//! One record of the journal: bytes out, bytes in, and whether bytes that are no record were left by a
-//! crash or by damage. Pure. The layout stands byte by byte in `docs/formats.md`.
+//! One record of the journal: bytes out, bytes in, and whether bytes that are no record were left
+//! by a crash or by damage. Pure. The layout stands byte by byte in `docs/formats.md`.
 //!
-//! A record starts on a multiple of [`ALIGN_BYTES`], so that its header never straddles two sectors; it
-//! goes to a place that holds zeros; and the last byte of its header and of its whole extent are never
-//! zero. That is what tells the two apart: a write cut short by a crash leaves zeros (a sector that was
-//! not reached, or the end that was not), while a record without such zeros was written in full, and
-//! if it then fails its checksum, the medium changed it.
+//! A record starts on a multiple of [`ALIGN_BYTES`], so that its header never straddles two
+//! sectors; it goes to a place that holds zeros; and the last byte of its header and of its whole
+//! extent are never zero. That is what tells the two apart: a write cut short by a crash leaves
+//! zeros (a sector that was not reached, or the end that was not), while a record without such
+//! zeros was written in full, and if it then fails its checksum, the medium changed it.
 
 use bytes::Bytes;
 use doldam_proto::id::{Epoch, JournalIndex};
@@ -59,8 +59,8 @@ pub(super) const fn extent_bytes(payload_bytes: usize) -> usize {
     (HEADER_BYTES + payload_bytes + 1).next_multiple_of(ALIGN_BYTES)
 }
 
-/// Appends a record to `out`. `unacknowledged` is its distance from the last record known to be durable
-/// when it is written: at least 1.
+/// Appends a record to `out`. `unacknowledged` is its distance from the last record known to be
+/// durable when it is written: at least 1.
 pub(super) fn encode(record: &Record, unacknowledged: u16, out: &mut Vec<u8>) {
     let start = out.len();
     let payload_bytes = u32::try_from(record.payload.len()).unwrap_or(u32::MAX);

@@ -123,7 +123,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 32..600)) {
+    fn arbitrary_bytes_are_refused_without_a_panic(
+        bytes in prop::collection::vec(any::<u8>(), 32..600),
+    ) {
         prop_assert!(!matches!(read(&bytes, 0), Read::Whole(_)));
     }
 }

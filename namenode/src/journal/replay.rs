@@ -1,4 +1,5 @@
-//! Reads a journal from one record on to its end, in bounded memory, and makes the end fit for writing.
+//! Reads a journal from one record on to its end, in bounded memory, and makes the end fit for
+//! writing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,10 @@ use super::JournalError;
 use super::record::{self, AtBody, AtHeader, HEADER_BYTES, Header, RecordRef};
 use super::segment::{self, RECORDS_START, Segment};
 use super::tail::{self, Stop, Tail};
+use super::window::Window;
 
-/// Read at a time.
-const WINDOW_BYTES: usize = 1 << 20;
-
-/// Streams the records of a journal. Call [`next_record`](Self::next_record) until it has none, then
-/// [`finish`](Self::finish).
+/// Streams the records of a journal. Call [`next_record`](Self::next_record) until it has none,
+/// then [`finish`](Self::finish).
 pub struct Replay {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -89,7 +88,8 @@ impl JournalEnd {
         self.last_index
     }
 
-    /// The newest epoch in which the journal was written; 0 if it never was. A new run takes a greater one.
+    /// The newest epoch in which the journal was written; 0 if it never was. A new run takes a
+    /// greater one.
     pub const fn last_epoch(&self) -> Epoch {
         self.last_epoch
     }
@@ -112,15 +112,17 @@ impl fmt::Debug for Replay {
 }
 
 impl Replay {
-    /// Opens the journal in the folder `dir` to read it from the record `from` on: the first one that the
-    /// state does not have. An empty folder is an empty journal.
+    /// Opens the journal in the folder `dir` to read it from the record `from` on: the first one
+    /// that the state does not have. An empty folder is an empty journal.
     ///
-    /// Makes its end fit first: what a crash left behind the last record is erased, and records that are
-    /// not known to be durable are written again and synced. What is read after can no longer vanish.
+    /// Makes its end fit first: what a crash left behind the last record is erased, and records
+    /// that are not known to be durable are written again and synced. What is read after can no
+    /// longer vanish.
     ///
     /// # Errors
-    /// If the medium fails, segments are missing, damaged or of another version, or the journal does not
-    /// have the records that the state needs, or lacks some that the state has. Nothing was changed then.
+    /// If the medium fails, segments are missing, damaged or of another version, or the journal
+    /// does not have the records that the state needs, or lacks some that the state has. Nothing
+    /// was changed then.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, from: JournalIndex) -> Result<Self, JournalError> {
         let segments = read_headers(disk.as_ref(), dir)?;
         let dir = dir.to_owned();
@@ -366,43 +368,4 @@ fn read_record(
         AtBody::Torn => Err(Stop::Torn),
         AtBody::Damaged(what) => Err(Stop::Damaged(what)),
     })
-}
-
-/// The part of a segment that is in memory.
-#[derive(Debug, Default)]
-struct Window {
-    buffer: Vec<u8>,
-    offset: u64,
-}
-
-impl Window {
-    fn clear(&mut self) {
-        self.buffer.clear();
-    }
-
-    /// The `count` bytes at `offset`, which are within the segment.
-    fn read(
-        &mut self,
-        segment: &Segment,
-        offset: u64,
-        count: usize,
-    ) -> Result<&[u8], JournalError> {
-        let end = offset + count as u64;
-        if offset < self.offset || end > self.offset + self.buffer.len() as u64 {
-            let rest = (segment.header.bytes - offset) as usize;
-            self.buffer.resize(count.max(WINDOW_BYTES.min(rest)), 0);
-            self.offset = offset;
-            if let Err(error) = segment.file.read_exact_at(&mut self.buffer, offset) {
-                self.buffer.clear();
-                return Err(JournalError::io("reading", &segment.path)(error));
-            }
-        }
-        Ok(self.held(offset, count))
-    }
-
-    /// The `count` bytes at `offset`, which were just read.
-    fn held(&self, offset: u64, count: usize) -> &[u8] {
-        let start = (offset - self.offset) as usize;
-        &self.buffer[start..start + count]
-    }
 }

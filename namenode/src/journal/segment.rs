@@ -1,8 +1,8 @@
 //! One file of the journal: its name, its header, and its mark of what was acknowledged.
 //!
-//! A segment has its full length, filled with zeros and durable, before it gets its name: from then on
-//! appending changes neither length nor allocation, and a file that is shorter is damaged, never young.
-//! The layout stands byte by byte in `docs/formats.md`.
+//! A segment has its full length, filled with zeros and durable, before it gets its name: from then
+//! on appending changes neither length nor allocation, and a file that is shorter is damaged, never
+//! young. The layout stands byte by byte in `docs/formats.md`.
 
 use std::path::{Path, PathBuf};
 
@@ -261,7 +261,8 @@ impl Prepared {
     }
 }
 
-/// The numbers of the segments in `dir`, in order. Removes what a crash left of segments in preparation.
+/// The numbers of the segments in `dir`, in order. Removes what a crash left of segments in
+/// preparation.
 pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, JournalError> {
     let mut numbers = Vec::new();
     for entry in disk.list(dir).map_err(JournalError::io("listing", dir))? {

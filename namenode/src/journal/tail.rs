@@ -57,8 +57,8 @@ impl Tail<'_> {
         JournalError::damaged(&self.segment.path, self.position, self.expected, what)
     }
 
-    /// Looks at all that follows, for the last byte that is not zero and for proof that the expected
-    /// record was durable: a later one that says so.
+    /// Looks at all that follows, for the last byte that is not zero and for proof that the
+    /// expected record was durable: a later one that says so.
     fn scan_rest(&self) -> Result<u64, JournalError> {
         let end = self.segment.header.bytes;
         let mut chunk = vec![0; CHUNK_BYTES.min((end - self.position) as usize)];
@@ -106,8 +106,9 @@ pub(super) fn erase(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<
     Ok(())
 }
 
-/// Writes `from..to` again as it reads. What was written before a failed sync may be in memory only, and
-/// the system may believe it clean; only what is written anew reaches the medium with the next sync.
+/// Writes `from..to` again as it reads. What was written before a failed sync may be in memory
+/// only, and the system may believe it clean; only what is written anew reaches the medium with the
+/// next sync.
 pub(super) fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES.min((to - from) as usize)];
     let mut offset = from;

@@ -37,8 +37,8 @@ enum NameChange {
 pub(crate) enum Fault {
     /// The power goes: what was not synced may still arrive, in part.
     Power,
-    /// The medium does not take it: what was not synced never arrives, though it can still be read, and
-    /// later syncs succeed without it.
+    /// The medium does not take it: what was not synced never arrives, though it can still be read,
+    /// and later syncs succeed without it.
     Medium,
 }
 
@@ -114,7 +114,8 @@ impl CrashDisk {
         Arc::new(disk)
     }
 
-    /// The disk as a machine finds it that lost power now. The old one may go on and changes nothing.
+    /// The disk as a machine finds it that lost power now. The old one may go on and changes
+    /// nothing.
     pub(crate) fn after_crash(&self, chaos: &SeededRandom) -> Arc<Self> {
         let state = self.state.lock();
         let mut names = state.durable_names.clone();

@@ -1,7 +1,7 @@
 //! When to write a checkpoint, apart from writing it.
 //!
-//! [`CheckpointPolicy`] decides and does nothing. A [`FlushJob`] writes what was frozen; it needs no
-//! lock on the store, which goes on taking commits and serving reads meanwhile.
+//! [`CheckpointPolicy`] decides and does nothing. A [`FlushJob`] writes what was frozen; it needs
+//! no lock on the store, which goes on taking commits and serving reads meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub enum CheckpointStep {
 /// Bounds of memory and of the work of a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointPolicy {
-    /// Memory of the active overlay at which it is frozen. With a frozen one being written, twice this
-    /// is the most that overlays take.
+    /// Memory of the active overlay at which it is frozen. With a frozen one being written, twice
+    /// this is the most that overlays take.
     pub overlay_bytes_max: usize,
     /// Age of the last checkpoint at which a new one is written, however small.
     pub interval: Duration,
@@ -91,15 +91,16 @@ impl FlushJob {
         self.frozen.applied()
     }
 
-    /// Writes the overlay and its index in one durable transaction. Blocks for as long as that takes.
+    /// Writes the overlay and its index in one durable transaction. Blocks for as long as that
+    /// takes.
     ///
     /// # Errors
     /// If the medium fails. The store is then of no further use.
     ///
     /// # Panics
     /// If `durable`, the last command that is durable in the journal, is before
-    /// [`applied_index`](Self::applied_index): after a crash the state would hold commands that never
-    /// happened.
+    /// [`applied_index`](Self::applied_index): after a crash the state would hold commands that
+    /// never happened.
     pub fn run(self, durable: JournalIndex) -> Result<Flushed, StoreError> {
         assert!(
             durable >= self.frozen.applied(),
@@ -112,7 +113,8 @@ impl FlushJob {
     }
 }
 
-/// A checkpoint that was written and is not yet read from: see [`Store::install`](super::Store::install).
+/// A checkpoint that was written and is not yet read from: see
+/// [`Store::install`](super::Store::install).
 #[derive(Debug)]
 #[must_use = "the store holds the overlay until this is installed"]
 pub struct Flushed {

@@ -1,4 +1,5 @@
-//! One suite over every implementation of [`Tables`]: it must answer like an ordered map of each table.
+//! One suite over every implementation of [`Tables`]: it must answer like an ordered map of each
+//! table.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -155,7 +156,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec((table(), key(), value), 0..8).prop_map(Step::Apply),
         3 => any::<u8>().prop_map(Step::KeepHouse),
-        2 => (table(), from, 1..10_usize).prop_map(|(table, from, count)| Step::Scan(table, from, count)),
+        2 => (table(), from, 1..10_usize)
+            .prop_map(|(table, from, count)| Step::Scan(table, from, count)),
     ]
 }
 

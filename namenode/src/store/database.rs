@@ -1,4 +1,5 @@
-//! The embedded database below the overlays: one table for each of [`Table`], and one of bookkeeping.
+//! The embedded database below the overlays: one table for each of [`Table`], and one of
+//! bookkeeping.
 //!
 //! Written only by [`Database::flush`], read only through a [`Snapshot`]. Each flush is one durable
 //! transaction in two phases that also saves the allocator's state, so that opening after a crash

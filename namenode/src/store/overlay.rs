@@ -8,8 +8,9 @@ use doldam_proto::id::JournalIndex;
 
 use crate::engine::tables::{Change, Changes, Table};
 
-/// What an entry costs beside its key and value: two `Bytes`, their share of a map node that is not full,
-/// and what the allocator adds to two small allocations. From the resident memory of 50,000 creates.
+/// What an entry costs beside its key and value: two `Bytes`, their share of a map node that is not
+/// full, and what the allocator adds to two small allocations. From the resident memory of 50,000
+/// creates.
 const ENTRY_OVERHEAD_BYTES: usize = 184;
 
 /// The changes of the commands up to one index.

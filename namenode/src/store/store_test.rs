@@ -207,10 +207,12 @@ fn change_of(key: u8, value: u8) -> Changes {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// After a crash the store is exactly the state at its applied index; with the journal's commands
-    /// after that it is the state before the crash.
+    /// After a crash the store is exactly the state at its applied index; with the journal's
+    /// commands after that it is the state before the crash.
     #[test]
-    fn a_crash_leaves_a_checkpoint_and_the_replay_completes_it(steps in prop::collection::vec(step(), 1..30)) {
+    fn a_crash_leaves_a_checkpoint_and_the_replay_completes_it(
+        steps in prop::collection::vec(step(), 1..30),
+    ) {
         let mut disk = CrashDisk::with_folder(FOLDER);
         let mut store = open(&disk).unwrap();
         let mut journal: Vec<(u8, u8)> = Vec::new();
