@@ -127,7 +127,7 @@ impl From<DurabilityChoice> for Durability {
 pub(crate) struct ParallelArgs {
     /// Blocks of one file, and files, in flight at once.
     #[arg(long, env = "DOLDAM_PARALLEL", value_name = "COUNT")]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parallel: Option<u16>,
 }
 

@@ -117,8 +117,8 @@ impl ClientSection {
             (_, Some(size), _) if BlockBytes::new(size.0).is_none() => {
                 refuse("block_size", format!("{} is no power of two from 64KiB to 1GiB", size.0))
             }
-            (.., Some(parallel)) if !(1..=256).contains(&parallel) => {
-                refuse("parallel", format!("{parallel} is not in 1..=256"))
+            (.., Some(parallel)) if !(1..=64).contains(&parallel) => {
+                refuse("parallel", format!("{parallel} is not in 1..=64"))
             }
             _ => Ok(()),
         }

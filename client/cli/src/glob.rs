@@ -3,7 +3,9 @@
 //! A path with such characters that names an existing file means that file: the caller looks for it
 //! first. Names that start with a dot are matched like any other.
 
-use globset::{GlobBuilder, GlobMatcher};
+pub(crate) mod name_pattern;
+
+use name_pattern::NamePattern;
 
 use crate::error::CommandError;
 
@@ -13,7 +15,7 @@ pub(crate) enum Step {
     /// Exactly this name.
     Name(String),
     /// Any name that matches.
-    Pattern(GlobMatcher),
+    Pattern(NamePattern),
     /// This directory and all below.
     AnyDepth,
 }
@@ -48,15 +50,14 @@ pub(crate) fn parse(pattern: &str) -> Result<Vec<Step>, CommandError> {
 ///
 /// # Errors
 /// If the pattern is malformed.
-pub(crate) fn name_matcher(pattern: &str) -> Result<GlobMatcher, CommandError> {
+pub(crate) fn name_matcher(pattern: &str) -> Result<NamePattern, CommandError> {
     matcher(pattern, pattern)
 }
 
-fn matcher(name: &str, whole: &str) -> Result<GlobMatcher, CommandError> {
-    let glob = GlobBuilder::new(name).literal_separator(true).backslash_escape(true).build();
-    glob.map(|glob| glob.compile_matcher()).map_err(|error| {
+fn matcher(name: &str, whole: &str) -> Result<NamePattern, CommandError> {
+    NamePattern::parse(name).map_err(|error| {
         CommandError::request(
-            format!("{whole:?} is no pattern: {}", error.kind()),
+            format!("{whole:?} is no pattern: {error}"),
             "write `\\` before a character that is meant as it is",
         )
     })
@@ -76,7 +77,7 @@ pub(crate) fn descend<'a>(steps: &'a [Step], name: &str) -> Vec<&'a [Step]> {
             }
         }
         [Step::Pattern(matcher), rest @ ..] => {
-            if matcher.is_match(name) {
+            if matcher.matches(name) {
                 vec![rest]
             } else {
                 Vec::new()

@@ -30,6 +30,7 @@ use exit_code::ExitCode;
 use messages::Messages;
 use progress::Progress;
 use session::Session;
+use signals::Signals;
 
 /// Threads that a client command uses at most: more would not fill a network any faster.
 const CLIENT_THREADS_MAX: usize = 4;
@@ -70,17 +71,22 @@ async fn run(command: Command, global: &GlobalArgs, progress: &Progress) -> Comm
     if command.is_server() {
         return command.run(&mut session).await;
     }
-    let interrupted = signals::interrupted()?;
+    let mut signals = Signals::listen()?;
+    signals::leave_when_stuck()?;
     let messages = session.messages.clone();
     let result = tokio::select! {
-        result = command.run(&mut session) => result,
-        signal = interrupted => {
-            // Dropping the command has abandoned what it was writing.
+        result = command.run(&mut session) => Some(result),
+        signal = signals.next() => {
             progress.finish();
-            let done = progress.what_is_done().unwrap_or_else(|| "nothing was changed half-way".to_owned());
+            let done = progress.what_is_done().unwrap_or_else(|| "nothing is half done".to_owned());
             messages.warn(&format!("{signal}: {done}"));
-            return Ok(ExitCode::Interrupted);
+            None
         }
+    };
+    let Some(result) = result else {
+        // Leaving the command has dropped it, and with it what it was writing.
+        session.settle().await;
+        return Ok(ExitCode::Interrupted);
     };
     session.output.flush()?;
     result

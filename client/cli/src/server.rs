@@ -3,7 +3,6 @@
 pub(crate) mod ready;
 
 use std::error::Error;
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::command::{Command, CommandResult};
 use crate::error::CommandError;
 use crate::exit_code::ExitCode;
 use crate::session::Session;
+use crate::signals::Signals;
 
 /// How long a server may take to finish what is in flight and to write down what it knows.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -76,17 +76,17 @@ pub(crate) async fn serve(
     session: &Session,
     name: &str,
     tasks: &BackgroundTasks,
-    signal: impl Future<Output = &'static str>,
+    signals: &mut Signals,
 ) -> CommandResult {
     let stopping = tasks.stopping();
     let signalled = tokio::select! {
-        signal = signal => Some(signal),
+        signal = signals.next() => Some(signal),
         () = stopping.cancelled() => None,
     };
     if signalled.is_some() {
         session.messages.note(&format!("{name}: stopping"));
     }
-    stop(name, tasks).await?;
+    stop(name, tasks, signals).await?;
     match tasks.first_failure() {
         None => Ok(ExitCode::Done),
         Some(failure) => Err(CommandError::Server {
@@ -102,11 +102,14 @@ pub(crate) async fn serve(
 ///
 /// # Errors
 /// If something did not end in time.
-pub(crate) async fn stop(name: &str, tasks: &BackgroundTasks) -> Result<(), CommandError> {
-    let impatient = crate::signals::interrupted()?;
+pub(crate) async fn stop(
+    name: &str,
+    tasks: &BackgroundTasks,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
     let stopped = tokio::select! {
         stopped = tasks.shutdown(STOP_GRACE) => stopped,
-        _ = impatient => return Err(CommandError::Server {
+        _ = signals.next() => return Err(CommandError::Server {
             what: format!("{name}: stopped at once by a second signal"),
             next_step: "start it again; it recovers as after a crash".to_owned(),
             source: None,

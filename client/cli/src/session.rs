@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use doldam_client::{Client, ClientConfig};
@@ -15,6 +16,9 @@ use crate::error::CommandError;
 use crate::messages::{Messages, no_color};
 use crate::output::{Format, Output};
 use crate::progress::Progress;
+
+/// How long an interrupted command may take to give up what it was writing.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2);
 
 /// One run of one command.
 pub(crate) struct Session {
@@ -32,6 +36,7 @@ pub(crate) struct Session {
     pub(crate) progress: Progress,
     /// Clock, chance, disk, network.
     pub(crate) seams: Seams,
+    client: OnceLock<Client>,
 }
 
 impl Session {
@@ -54,6 +59,7 @@ impl Session {
             messages: Messages::new(command, global, progress.clone()),
             progress: progress.clone(),
             seams: Seams::system(),
+            client: OnceLock::new(),
         })
     }
 
@@ -78,9 +84,19 @@ impl Session {
             apply_timeout(&mut config, timeout);
         }
         adjust(&mut config);
-        let namenodes = &self.settings.namenodes;
-        let client = Client::builder().namenodes(namenodes.iter().cloned()).config(config);
-        client.connect().await.map_err(CommandError::cluster("reach", self.cluster_name()))
+        let namenodes = self.settings.namenodes.iter().cloned();
+        let builder = Client::builder().namenodes(namenodes).config(config);
+        let connected = builder.connect().await;
+        let client = connected.map_err(CommandError::cluster("reach", self.cluster_name()))?;
+        // A command connects once.
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// Lets the cluster know of writes that were given up half-way, for a moment at the most.
+    pub(crate) async fn settle(&self) {
+        if let Some(client) = self.client.get() {
+            client.settle(SETTLE_WITHIN).await;
+        }
     }
 
     /// The cluster as the user named it.
@@ -128,6 +144,7 @@ fn apply_timeout(config: &mut ClientConfig, timeout: Duration) {
     config.operation_timeout = timeout;
     config.attempt_timeout = config.attempt_timeout.min(timeout);
     config.datanode_connect_timeout = config.datanode_connect_timeout.min(timeout);
-    config.stream_timeout = timeout;
+    config.read_timeout = timeout;
+    config.write_timeout = timeout;
     config.stall_timeout = config.stall_timeout.min(timeout / 2);
 }

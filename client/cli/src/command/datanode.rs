@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::server::ready::ReadyRecord;
 use crate::server::{self, ServerArgs};
 use crate::session::Session;
-use crate::signals;
+use crate::signals::Signals;
 
 /// Run a datanode in the foreground.
 ///
@@ -55,14 +55,14 @@ pub(crate) struct DatanodeArgs {
 /// # Errors
 /// If it cannot start or had to stop.
 pub(crate) async fn run(session: &mut Session, args: DatanodeArgs) -> CommandResult {
-    let signal = signals::interrupted()?;
+    let mut signals = Signals::listen()?;
     let config = configured(session, &args)?;
     let tasks = BackgroundTasks::default();
     let started = doldam_datanode::run(config, session.seams.clone(), &tasks).await;
     let datanode = match started {
         Ok(datanode) => datanode,
         Err(error) => {
-            server::stop("datanode", &tasks).await?;
+            server::stop("datanode", &tasks, &mut signals).await?;
             return Err(server::not_started("the datanode", error));
         }
     };
@@ -72,7 +72,7 @@ pub(crate) async fn run(session: &mut Session, args: DatanodeArgs) -> CommandRes
         http: datanode.http_addr().map(ToOwned::to_owned),
     })?;
     session.output.flush()?;
-    server::serve(session, "datanode", &tasks, signal).await
+    server::serve(session, "datanode", &tasks, &mut signals).await
 }
 
 fn configured(session: &Session, args: &DatanodeArgs) -> Result<DatanodeConfig, CommandError> {

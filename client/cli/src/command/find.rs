@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use doldam_client::FileStatus;
 use doldam_proto::path::FsPath;
 use doldam_runtime::config::ByteSize;
-use globset::GlobMatcher;
 
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::glob::name_matcher;
+use crate::glob::name_pattern::NamePattern;
 use crate::output::entry::EntryRecord;
 use crate::remote_tree::{RemoteEntry, RemoteWalk};
 use crate::session::Session;
@@ -155,7 +155,7 @@ async fn search(
 
 /// What an entry has to pass.
 struct Tests {
-    name: Option<GlobMatcher>,
+    name: Option<NamePattern>,
     kind: Option<Kind>,
     size: Option<Bound<Size>>,
     mtime: Option<Bound<Days>>,
@@ -166,7 +166,7 @@ impl Tests {
     fn hold(&self, path: &FsPath, status: &FileStatus) -> bool {
         let name = path.name().unwrap_or("/");
         let age_days = self.now_ms.saturating_sub(status.modified_ms) / DAY_MS;
-        self.name.as_ref().is_none_or(|matcher| matcher.is_match(name))
+        self.name.as_ref().is_none_or(|matcher| matcher.matches(name))
             && self.kind.is_none_or(|kind| (kind == Kind::D) == status.is_dir())
             && self
                 .size

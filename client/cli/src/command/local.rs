@@ -17,7 +17,7 @@ use crate::config::NAMENODE_DEFAULT;
 use crate::error::CommandError;
 use crate::server::{self, ServerArgs};
 use crate::session::Session;
-use crate::signals;
+use crate::signals::Signals;
 use cluster::Cluster;
 use folder::Folder;
 
@@ -114,20 +114,19 @@ impl fmt::Display for ClusterRecord {
 /// # Errors
 /// If any part cannot start or had to stop.
 pub(crate) async fn run(session: &mut Session, args: LocalArgs) -> CommandResult {
-    let signal = signals::interrupted()?;
+    let mut signals = Signals::listen()?;
     let tasks = BackgroundTasks::default();
-    let mut signal = Box::pin(signal);
     let started = tokio::select! {
         started = start(session, &args, &tasks) => started,
-        _ = &mut signal => {
-            server::stop("local", &tasks).await?;
+        _ = signals.next() => {
+            server::stop("local", &tasks, &mut signals).await?;
             return Ok(crate::exit_code::ExitCode::Interrupted);
         }
     };
     let cluster = match started {
         Ok(cluster) => cluster,
         Err(error) => {
-            server::stop("local", &tasks).await?;
+            server::stop("local", &tasks, &mut signals).await?;
             return Err(error);
         }
     };
@@ -139,7 +138,7 @@ pub(crate) async fn run(session: &mut Session, args: LocalArgs) -> CommandResult
         address_only: session.global.quiet,
     })?;
     session.output.flush()?;
-    server::serve(session, "local", &tasks, signal).await
+    server::serve(session, "local", &tasks, &mut signals).await
 }
 
 /// Starts all parts and waits until every datanode takes blocks.

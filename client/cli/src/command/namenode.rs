@@ -14,7 +14,7 @@ use crate::error::CommandError;
 use crate::server::ready::ReadyRecord;
 use crate::server::{self, ServerArgs};
 use crate::session::Session;
-use crate::signals;
+use crate::signals::Signals;
 
 /// Run a namenode in the foreground.
 ///
@@ -59,14 +59,14 @@ pub(crate) struct NamenodeArgs {
 /// # Errors
 /// If it cannot start or had to stop.
 pub(crate) async fn run(session: &mut Session, args: NamenodeArgs) -> CommandResult {
-    let signal = signals::interrupted()?;
+    let mut signals = Signals::listen()?;
     let config = configured(session.file.namenode.clone(), &args)?;
     let tasks = BackgroundTasks::default();
     let started = doldam_namenode::run(config, session.seams.clone(), &tasks).await;
     let namenode = match started {
         Ok(namenode) => namenode,
         Err(error) => {
-            server::stop("namenode", &tasks).await?;
+            server::stop("namenode", &tasks, &mut signals).await?;
             return Err(server::not_started("the namenode", error));
         }
     };
@@ -76,7 +76,7 @@ pub(crate) async fn run(session: &mut Session, args: NamenodeArgs) -> CommandRes
         http: namenode.http_addr().map(ToOwned::to_owned),
     })?;
     session.output.flush()?;
-    server::serve(session, "namenode", &tasks, signal).await
+    server::serve(session, "namenode", &tasks, &mut signals).await
 }
 
 fn configured(
