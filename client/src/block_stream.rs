@@ -19,9 +19,11 @@ use doldam_runtime::pool::ConnectionPool;
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
     pub(crate) pool: ConnectionPool,
-    /// How long a datanode may be silent while it owes something.
-    pub(crate) stream_timeout: Duration,
-    /// How long it may take from the last byte to the acknowledgement of the whole block.
+    /// How long a datanode may be silent while it owes bytes.
+    pub(crate) read_timeout: Duration,
+    /// How long each datanode of a pipeline may be silent while it owes an acknowledgement.
+    pub(crate) write_timeout: Duration,
+    /// How long each may take from the last byte to the acknowledgement of the whole block.
     pub(crate) sync_timeout: Duration,
     /// How long an application may have nothing to send.
     pub(crate) stall_timeout: Duration,

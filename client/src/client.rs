@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{ClusterReport, FsckStream};
 use crate::block_stream::Streams;
 use crate::config::ClientConfig;
+use crate::create::CreateOptions;
 use crate::error::ClientError;
 use crate::get::{GetOptions, ReadReport};
 use crate::listing::ListStream;
@@ -22,7 +23,7 @@ use crate::metadata::{Hello, Metadata};
 use crate::open_file::OpenFile;
 use crate::put::PutOptions;
 use crate::reader::FileReader;
-use crate::writer::{CreateOptions, WriteReport};
+use crate::writer::WriteReport;
 
 /// A connection to a cluster. Cheap to clone; clones share everything.
 ///
@@ -90,12 +91,13 @@ impl ClientBuilder {
         let (metadata, hello) = Metadata::connect(namenodes, self.config.clone(), seams).await?;
         let deadlines = Deadlines {
             connect: self.config.datanode_connect_timeout,
-            progress: self.config.stream_timeout,
+            progress: self.config.read_timeout,
             ..Deadlines::default()
         };
         let streams = Streams {
             pool: ConnectionPool::new(net, hello.cluster, deadlines, PoolLimits::default()),
-            stream_timeout: self.config.stream_timeout,
+            read_timeout: self.config.read_timeout,
+            write_timeout: self.config.write_timeout,
             sync_timeout: self.config.sync_timeout,
             stall_timeout: self.config.stall_timeout,
             writer: metadata.holder().into(),

@@ -20,13 +20,16 @@ pub struct ClientConfig {
     pub placement_timeout: Duration,
     /// How long a datanode may take to accept a connection. Default 3 s.
     pub datanode_connect_timeout: Duration,
-    /// How long a datanode that owes bytes or acknowledgements may be silent. Default 10 s.
-    pub stream_timeout: Duration,
-    /// How long the replicas of a block may take to put it on stable storage, after its last byte was
-    /// sent. Default 30 s.
+    /// How long a datanode that owes bytes may be silent before the read goes on from another. Default 5 s.
+    pub read_timeout: Duration,
+    /// How long a pipeline that owes acknowledgements may be silent, for each of its datanodes: one that waits for
+    /// another behind it loses patience before we do, and says which. Default 10 s.
+    pub write_timeout: Duration,
+    /// How long a pipeline may take to put a block on stable storage after its last byte was sent, for each of its
+    /// datanodes. Default 60 s.
     pub sync_timeout: Duration,
     /// How long a pipeline is kept open for an application that writes nothing; then it is given up and the
-    /// block is sent again once it is whole. Below `stream_timeout`. Default 5 s.
+    /// block is sent again once it is whole. Below `write_timeout`. Default 5 s.
     pub stall_timeout: Duration,
     /// HTTP/2 connections to the namenode. More than one helps with dozens of calls in flight. Default 1.
     pub metadata_channels: usize,
@@ -52,8 +55,9 @@ impl Default for ClientConfig {
             attempt_timeout: Duration::from_secs(10),
             placement_timeout: Duration::from_secs(5),
             datanode_connect_timeout: Duration::from_secs(3),
-            stream_timeout: Duration::from_secs(10),
-            sync_timeout: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            sync_timeout: Duration::from_mins(1),
             stall_timeout: Duration::from_secs(5),
             metadata_channels: 1,
             retained_bytes_max: 160 << 20,
@@ -93,8 +97,8 @@ impl ClientConfig {
                 return refuse(option, format!("{bytes} bytes are more than {TEXT_BYTES_MAX}"));
             }
         }
-        if self.stall_timeout >= self.stream_timeout {
-            return refuse("stall_timeout", "must be below stream_timeout".to_owned());
+        if self.stall_timeout >= self.write_timeout {
+            return refuse("stall_timeout", "must be below write_timeout".to_owned());
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ mod block_reader;
 mod block_stream;
 mod client;
 mod config;
+mod create;
 mod engine;
 mod error;
 mod feed;
@@ -54,6 +55,7 @@ mod writer;
 pub use admin::{BlockHealth, ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckStream};
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
+pub use create::{CreateOptions, WriteOptions};
 pub use doldam_proto::FsError;
 pub use doldam_proto::digest::FileDigest;
 pub use doldam_proto::error::ErrorKind;
@@ -66,7 +68,7 @@ pub use get::{GetOptions, ReadReport};
 pub use listing::ListStream;
 pub use put::PutOptions;
 pub use reader::{BadReplica, FileReader, Verification};
-pub use writer::{CreateOptions, FileWriter, WriteOptions, WriteReport};
+pub use writer::{FileWriter, WriteReport};
 
 /// Told how many more bytes of a transfer are done, from any thread; must return quickly.
 ///

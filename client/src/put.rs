@@ -9,11 +9,12 @@ use doldam_runtime::net::BoxFuture;
 
 use crate::Progress;
 use crate::client::Inner;
+use crate::create::{WriteOptions, check_options};
 use crate::engine::write_pipeline::WriteEvent;
 use crate::error::ClientError;
 use crate::session::{OpenWrite, Session, Supply};
 use crate::source::{BlockSource, LocalFile};
-use crate::writer::{WriteOptions, WriteReport, check_options};
+use crate::writer::WriteReport;
 
 /// How a local file is stored.
 #[derive(Clone)]

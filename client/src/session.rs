@@ -23,13 +23,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::Progress;
 use crate::block_stream::send::{Outgoing, SendFailure, SendWatch, send_block};
 use crate::client::Inner;
+use crate::create::WriteOptions;
 use crate::engine::write_pipeline::{
     Allocation, WriteAction, WriteEvent, WriteLimits, WritePipeline,
 };
 use crate::error::ClientError;
 use crate::metadata::{Created, Lease, bad_answer};
 use crate::source::BlockSource;
-use crate::writer::{WriteOptions, WriteReport};
+use crate::writer::WriteReport;
 
 /// First and longest pause before a block is sent again although every node has failed already.
 const ROUND_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));

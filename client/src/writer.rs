@@ -1,4 +1,4 @@
-//! Writing a file: options, the writer, and what it reports at the end.
+//! Writing a file: the writer, and what it reports at the end.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use doldam_proto::block::BlockBytes;
-use doldam_proto::file::{Durability, FileStatus};
-use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, REPLICATION_MAX, WRITE_WINDOW_BYTES};
+use doldam_proto::FsError;
+use doldam_proto::block::AllocatedBlock;
+use doldam_proto::file::FileStatus;
+use doldam_proto::limits::FRAME_PAYLOAD_BYTES;
 use doldam_proto::path::FsPath;
 use doldam_runtime::tasks::spawn_detached;
 use tokio::io::AsyncWrite;
@@ -18,145 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 
-use crate::client::{Client, parse};
 use crate::error::ClientError;
 use crate::feed::Feed;
 use crate::session::{OpenWrite, Session};
 use crate::source::RetainedBlock;
-
-/// What a new file is like.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WriteOptions {
-    /// Replicas of each block, 1 to 16; `None`: the cluster's default.
-    pub replication: Option<u32>,
-    /// Block size: a power of two from 64 KiB to 1 GiB; `None`: the cluster's default.
-    pub block_bytes: Option<u64>,
-    /// How many replicas are on stable storage before a write is acknowledged. Default all.
-    pub durability: Durability,
-    /// Replace a file at the path, in one step when the new one is complete. Default no.
-    pub overwrite: bool,
-    /// Create missing directories above it. Default no.
-    pub parents: bool,
-}
-
-/// A file about to be created: see [`Client::create`].
-#[derive(Debug, Clone)]
-#[must_use = "nothing is created before `open`"]
-pub struct CreateOptions {
-    client: Client,
-    path: String,
-    options: WriteOptions,
-}
-
-impl CreateOptions {
-    pub(crate) fn new(client: Client, path: String) -> Self {
-        Self { client, path, options: WriteOptions::default() }
-    }
-
-    /// All options at once.
-    pub fn options(mut self, options: WriteOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Replicas of each block, 1 to 16. Default: the cluster's.
-    pub fn replication(mut self, replicas: u32) -> Self {
-        self.options.replication = Some(replicas);
-        self
-    }
-
-    /// Block size: a power of two from 64 KiB to 1 GiB. Default: the cluster's.
-    pub fn block_bytes(mut self, bytes: u64) -> Self {
-        self.options.block_bytes = Some(bytes);
-        self
-    }
-
-    /// How many replicas are on stable storage before a write is acknowledged. Default all.
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.options.durability = durability;
-        self
-    }
-
-    /// Replace a file at the path, in one step when the new one is complete. Default no.
-    pub fn overwrite(mut self, overwrite: bool) -> Self {
-        self.options.overwrite = overwrite;
-        self
-    }
-
-    /// Create missing directories above it. Default no.
-    pub fn parents(mut self, parents: bool) -> Self {
-        self.options.parents = parents;
-        self
-    }
-
-    /// Starts the write. Nothing is visible at the path until [`FileWriter::close`].
-    ///
-    /// # Errors
-    /// If the namenode refuses (the path exists, its parent does not, another client writes there), or an
-    /// option is out of range, or a block would not fit `retained_bytes_max`: it has to be kept until it is
-    /// acknowledged, since an application cannot be asked for its bytes again.
-    pub async fn open(self) -> Result<FileWriter, ClientError> {
-        let path = parse(&self.path)?;
-        check_options(&self.options)?;
-        let inner = self.client.inner();
-        let bound = inner.config.retained_bytes_max;
-        check_retained(self.options.block_bytes.unwrap_or(inner.hello.default_block_bytes), bound)?;
-        let (write, first) = OpenWrite::create(inner, path, &self.options, true).await?;
-        check_retained(write.block_bytes.get(), bound)?;
-
-        let (path, block_bytes) = (write.path.clone(), write.block_bytes.get());
-        let permits = Arc::new(Semaphore::new((bound / FRAME_PAYLOAD_BYTES as u64) as usize));
-        let feed = Arc::new(Feed::new(Arc::clone(&permits)));
-        let session = Session::new(write, first, Arc::clone(&feed), 1, None);
-        let ended = Arc::clone(&feed);
-        let task = spawn_detached("write", async move {
-            let outcome = session.run().await;
-            ended.close();
-            outcome
-        });
-        Ok(FileWriter {
-            path,
-            block_bytes,
-            feed,
-            permits: PollSemaphore::new(permits),
-            permit: None,
-            chunk: BytesMut::new(),
-            block: None,
-            block_filled: 0,
-            length: 0,
-            state: State::Open(task),
-        })
-    }
-}
-
-/// Checks options before anything is sent.
-pub(crate) fn check_options(options: &WriteOptions) -> Result<(), ClientError> {
-    let refuse = |option, why| Err(ClientError::InvalidOption { option, why });
-    if let Some(replicas) = options.replication
-        && !(1..=REPLICATION_MAX).contains(&replicas)
-    {
-        return refuse("replication", format!("{replicas} is not in 1..={REPLICATION_MAX}"));
-    }
-    if let Some(bytes) = options.block_bytes
-        && BlockBytes::new(bytes).is_none()
-    {
-        let why = format!("{bytes} is no power of two from 64 KiB to 1 GiB");
-        return refuse("block size", why);
-    }
-    Ok(())
-}
-
-fn check_retained(block_bytes: u64, bound: u64) -> Result<(), ClientError> {
-    let needed = block_bytes + WRITE_WINDOW_BYTES;
-    if needed <= bound {
-        return Ok(());
-    }
-    let why = format!(
-        "a block of {block_bytes} bytes that is streamed takes {needed} bytes of memory, and \
-         retained_bytes_max is {bound}: choose smaller blocks or raise it"
-    );
-    Err(ClientError::InvalidOption { option: "block size", why })
-}
 
 /// A file being written.
 ///
@@ -193,6 +59,32 @@ enum State {
 }
 
 impl FileWriter {
+    /// Starts to drive `write`, keeping at most `bound` bytes.
+    pub(crate) fn start(write: OpenWrite, first: Option<AllocatedBlock>, bound: u64) -> Self {
+        let (path, block_bytes) = (write.path.clone(), write.block_bytes.get());
+        let permits = Arc::new(Semaphore::new((bound / FRAME_PAYLOAD_BYTES as u64) as usize));
+        let feed = Arc::new(Feed::new(Arc::clone(&permits)));
+        let session = Session::new(write, first, Arc::clone(&feed), 1, None);
+        let ended = Arc::clone(&feed);
+        let task = spawn_detached("write", async move {
+            let outcome = session.run().await;
+            ended.close();
+            outcome
+        });
+        Self {
+            path,
+            block_bytes,
+            feed,
+            permits: PollSemaphore::new(permits),
+            permit: None,
+            chunk: BytesMut::new(),
+            block: None,
+            block_filled: 0,
+            length: 0,
+            state: State::Open(task),
+        }
+    }
+
     /// Where the file will be.
     pub fn path(&self) -> &FsPath {
         &self.path
@@ -211,7 +103,7 @@ impl FileWriter {
         }
     }
 
-    /// Ends the write: when this returns the file is visible and as durable as its [`Durability`] says.
+    /// Ends the write: when this returns the file is visible and as durable as its [`Durability`](crate::Durability) says.
     ///
     /// Not cancel-safe: if the future is dropped, it is open whether the file becomes visible, whole.
     ///
@@ -244,13 +136,11 @@ impl FileWriter {
             State::Open(task) | State::Closing(task) => match task.await {
                 Ok(Err(ClientError::Stopped { .. })) => Ok(()),
                 Ok(Err(error)) => Err(error),
-                Ok(Ok(report)) => {
-                    Err(doldam_proto::FsError::LeaseLost { inode: report.status.inode.0 }.into())
-                }
+                Ok(Ok(report)) => Err(FsError::LeaseLost { inode: report.status.inode.0 }.into()),
                 Err(_) => Err(ClientError::Stopped { operation: "abandon" }),
             },
             State::Closed(report) => {
-                Err(doldam_proto::FsError::LeaseLost { inode: report.status.inode.0 }.into())
+                Err(FsError::LeaseLost { inode: report.status.inode.0 }.into())
             }
             State::Failed(error) => Err(ClientError::Earlier(error)),
         }

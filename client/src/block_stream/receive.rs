@@ -68,6 +68,8 @@ impl VerifiedStream {
             BlockRequest { trace: trace.to_owned(), operation }.into();
         let (mut connection, response) =
             streams.pool.request::<wire::BlockResponse>(address, &request).await?;
+        // It may have served a write before, with other deadlines.
+        connection.halves().0.set_progress_deadline(streams.read_timeout);
         match response.kind {
             Some(Kind::Read(read)) => check_start(&read, block, start..end)?,
             Some(Kind::Failure(failure)) => {

@@ -5,6 +5,7 @@
 //! that a failure is noticed while sending. The datanodes' value of the block must equal ours.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use doldam_proto::block::{AllocatedBlock, BlockBytes, BlockCommit};
@@ -26,7 +27,7 @@ use crate::error::ClientError;
 use crate::source::{BlockSource, Chunk};
 
 /// How long to wait for the reason after a datanode stopped taking data.
-const REASON_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+const REASON_WAIT: Duration = Duration::from_secs(1);
 const HEAD_BYTES: usize =
     HEADER_BYTES + FRAME_PAYLOAD_BYTES.div_ceil(GROUP_BYTES as usize) * VALUE_BYTES;
 
@@ -149,19 +150,20 @@ async fn send_over(
     watch: &dyn SendWatch,
 ) -> Result<(BlockTree, wire::WriteDone), Failure> {
     let (reader, writer) = connection.halves();
-    reader.set_progress_deadline(streams.stream_timeout);
-    writer.set_progress_deadline(streams.stream_timeout);
+    let nodes = outgoing.block.targets.len() as u32;
+    reader.set_progress_deadline(streams.write_timeout * nodes);
+    writer.set_progress_deadline(streams.write_timeout * nodes);
     let acknowledged = |window: &Window| window.acknowledged.load(Ordering::Acquire);
     let request = write_request(streams, outgoing);
     let window = Window::default();
     writer.queue_message(&request).map_err(|error| Failure::Stream(error, 0))?;
 
     let send = std::pin::pin!(send_frames(streams, writer, outgoing, source, &window, watch));
-    let receive = std::pin::pin!(receive_done(streams, reader, &window, watch));
+    let receive =
+        std::pin::pin!(receive_done(reader, streams.sync_timeout * nodes, &window, watch));
     match select(receive, send).await {
-        Either::Left((Ok(_early), _)) => Err(Failure::Other(pipeline(StreamFailure::protocol(
-            "the datanode acknowledged a block before all of it was sent",
-        )))),
+        // What was acknowledged must be all that is sent: see `check_done`.
+        Either::Left((Ok(done), send)) => Ok((send.await?, done)),
         Either::Right((Ok(tree), receive)) => Ok((tree, receive.await?)),
         Either::Right((Err(Failure::Stream(error, _)), receive)) => {
             // It stopped taking data; most likely it has said why, and that names the node at fault.
@@ -236,14 +238,14 @@ async fn send_frames(
 }
 
 async fn receive_done(
-    streams: &Streams,
     reader: &mut ConnectionReader,
+    sync_timeout: Duration,
     window: &Window,
     watch: &dyn SendWatch,
 ) -> Result<wire::WriteDone, Failure> {
     loop {
         let message = if window.all_sent.load(Ordering::Acquire) {
-            reader.set_progress_deadline(streams.sync_timeout);
+            reader.set_progress_deadline(sync_timeout);
             reader.recv_message().await
         } else {
             tokio::select! {

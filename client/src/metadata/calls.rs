@@ -12,9 +12,9 @@ use doldam_proto::wire;
 use doldam_runtime::telemetry::TraceId;
 
 use super::{Metadata, Patience};
+use crate::create::WriteOptions;
 use crate::engine::write_pipeline::Allocation;
 use crate::error::ClientError;
-use crate::writer::WriteOptions;
 
 /// A write that was begun.
 #[derive(Debug)]

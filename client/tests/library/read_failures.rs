@@ -1,13 +1,11 @@
 //! Reading from replicas that are gone, silent, rotten or lying.
 
-use std::time::Duration;
-
-use doldam_client::{Client, ClientConfig, ClientError, ErrorKind, Verification};
+use doldam_client::{Client, ClientError, ErrorKind, Verification};
 use doldam_proto::wire::block_failure::Code;
 use tokio::io::AsyncReadExt;
 
 use crate::fakes::namenode::Call;
-use crate::fakes::{FakeCluster, Fault, bytes, config};
+use crate::fakes::{FakeCluster, Fault, bytes};
 
 const BLOCK_BYTES: u64 = 4 << 20;
 
@@ -23,10 +21,7 @@ async fn survives(fault: Fault) -> (Verification, Vec<u32>) {
     let content = bytes(BLOCK_BYTES as usize + 100_000);
     let cluster = FakeCluster::start(3).await;
     cluster.add_file("/f", &content, BLOCK_BYTES, &[1, 2, 3]);
-    let stream_timeout = Duration::from_millis(500);
-    let stall_timeout = Duration::from_millis(100);
-    let config = ClientConfig { stream_timeout, stall_timeout, ..config() };
-    let client = cluster.client_with(config).await;
+    let client = cluster.client().await;
     cluster.datanode(1).next_fails(fault.clone());
     let (found, verification) = read(&client).await;
     assert_eq!(found, content, "{fault:?}");

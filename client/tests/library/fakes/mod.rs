@@ -61,9 +61,10 @@ pub(crate) fn config() -> ClientConfig {
         connect_timeout: Duration::from_secs(2),
         operation_timeout: Duration::from_secs(5),
         placement_timeout: Duration::from_millis(100),
-        stream_timeout: Duration::from_secs(2),
-        sync_timeout: Duration::from_secs(2),
-        stall_timeout: Duration::from_secs(1),
+        read_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_secs(1),
+        sync_timeout: Duration::from_secs(1),
+        stall_timeout: Duration::from_millis(900),
         ..ClientConfig::default()
     }
 }
