@@ -16,6 +16,8 @@ use doldam_runtime::disk::{Disk, read_file_bounded, write_file_durably};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "VERSION";
+/// What a crash leaves of the file while it is written.
+const UNFINISHED_NAME: &str = "VERSION.new";
 /// What the first line says.
 const MAGIC: &str = "doldam namenode";
 /// The format this program reads and writes.
@@ -64,7 +66,7 @@ pub fn open(
         let bytes = read_file_bounded(disk, &path, FILE_BYTES_MAX)?;
         return parse(&bytes);
     }
-    let is_known = |name: &str| known.contains(&name);
+    let is_known = |name: &str| name == UNFINISHED_NAME || known.contains(&name);
     if let Some(entry) = disk.list(dir)?.into_iter().find(|entry| !is_known(&entry.name)) {
         return Err(IdentityError::Foreign { found: entry.name });
     }

@@ -212,7 +212,12 @@ impl RepairPlanner {
         if self.queue.take_overflowed() {
             self.scans.start_debts();
         }
-        for block in self.scans.next_slice(now, SLICE_BLOCKS, &self.queue, around.tables)? {
+        let slice = self.scans.next_slice(now, SLICE_BLOCKS, &self.queue, around.tables)?;
+        for block in slice.tracked {
+            self.queue.unpark(block);
+            self.consider(block, around)?;
+        }
+        for block in slice.found {
             self.consider(block, around)?;
         }
         if !self.paused {

@@ -117,6 +117,13 @@ impl RepairQueue {
         }
     }
 
+    /// If the block is parked, it is ready now.
+    pub fn unpark(&mut self, block: BlockId) {
+        if self.is_parked(block) {
+            self.wake(block);
+        }
+    }
+
     /// Counts another failed attempt for the block, and answers how many there were.
     pub fn count_failure(&mut self, block: BlockId) -> u32 {
         let Some(tracked) = self.blocks.get_mut(&block) else { return 1 };

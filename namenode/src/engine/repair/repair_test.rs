@@ -180,8 +180,9 @@ fn a_block_without_a_possible_target_is_parked_until_a_node_joins() {
     let block = world.file("/f", 3, &[1, 2]);
     assert_eq!(world.poll(), []);
     assert_eq!(world.planner.stats().waiting, 1);
+    world.advance_to(just_before(Duration::from_secs(5)));
+    assert_eq!(world.poll(), []);
     world.join("/a");
-    world.advance_to(Duration::from_secs(5));
     assert_eq!(copies(&world.poll()), [(block.0, 1, 3)]);
 }
 

@@ -28,6 +28,15 @@ pub struct Scans {
     debts_at: Uptime,
 }
 
+/// Blocks to look at.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Tracked ones, after a node came back or was confirmed: what could not be done before may be possible now.
+    pub tracked: Vec<BlockId>,
+    /// In debt, or on a node that left.
+    pub found: Vec<BlockId>,
+}
+
 impl Scans {
     /// At the start all debts are to be looked at.
     pub fn new(now: Uptime) -> Self {
@@ -64,7 +73,7 @@ impl Scans {
         !self.nodes.is_empty() || self.debts.is_some() || self.tracked.is_some()
     }
 
-    /// About `count` blocks to look at next.
+    /// What to look at next: about `count` blocks of each kind.
     ///
     /// # Errors
     /// If the store fails.
@@ -74,31 +83,31 @@ impl Scans {
         count: usize,
         queue: &RepairQueue,
         tables: &dyn Tables,
-    ) -> Result<Vec<BlockId>, StoreError> {
+    ) -> Result<Slice, StoreError> {
         if now >= self.debts_at + RESCAN_EVERY {
             self.debts_at = now;
             self.start_debts();
         }
-        let mut slice = Vec::new();
+        let mut slice = Slice::default();
         if let Some(after) = self.tracked {
             let blocks = queue.tracked_after(after, count);
             self.tracked = blocks.last().copied().filter(|_| blocks.len() == count);
             if self.tracked.is_none() && std::mem::take(&mut self.tracked_again) {
                 self.tracked = Some(BlockId(0));
             }
-            slice.extend(blocks);
+            slice.tracked = blocks;
         }
         if let Some((node, after)) = self.nodes.pop_first() {
             let blocks = view::blocks_of_node(tables, node, after, count)?;
             if blocks.len() == count {
                 self.nodes.insert(node, blocks.last().copied());
             }
-            slice.extend(blocks);
+            slice.found.extend(blocks);
         }
         if let Some(after) = self.debts {
             let blocks = view::debts(tables, after, count)?;
             self.debts = blocks.last().copied().filter(|_| blocks.len() == count);
-            slice.extend(blocks);
+            slice.found.extend(blocks);
         }
         Ok(slice)
     }
