@@ -88,8 +88,10 @@ async fn run(command: Command, global: &GlobalArgs, progress: &Progress) -> Comm
         session.settle().await;
         return Ok(ExitCode::Interrupted);
     };
-    session.output.flush()?;
-    result
+    let flushed = session.output.flush();
+    let code = result?;
+    flushed?;
+    Ok(code)
 }
 
 /// The executor for `command`.

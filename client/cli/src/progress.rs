@@ -41,6 +41,8 @@ struct Counts {
 pub(crate) struct FileProgress {
     progress: Progress,
     bar: Option<ProgressBar>,
+    /// Nobody knows its length: the bars grow with it.
+    grows: bool,
 }
 
 impl Progress {
@@ -78,7 +80,7 @@ impl Progress {
             let bar = bar.with_style(style()).with_message(shortened(name));
             self.bars.insert_before(&self.total, bar)
         });
-        FileProgress { progress: self.clone(), bar }
+        FileProgress { progress: self.clone(), bar, grows: bytes.is_none() }
     }
 
     /// Runs `print` while no bar is on the screen.
@@ -107,12 +109,15 @@ impl Progress {
 impl FileProgress {
     /// What to call with each number of bytes that went through; cheap, from any thread.
     pub(crate) fn advance(&self) -> Advance {
-        let (total, bar) = (self.progress.total.clone(), self.bar.clone());
-        let counts = Arc::clone(&self.progress.counts);
+        let bars: Vec<ProgressBar> =
+            self.bar.iter().chain([&self.progress.total]).cloned().collect();
+        let (counts, grows) = (Arc::clone(&self.progress.counts), self.grows);
         Arc::new(move |bytes| {
             counts.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-            total.inc(bytes);
-            if let Some(bar) = &bar {
+            for bar in &bars {
+                if grows {
+                    bar.inc_length(bytes);
+                }
                 bar.inc(bytes);
             }
         })
