@@ -36,7 +36,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Bounds of what a namenode may ask for.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(20);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
 
 /// Why the node cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -252,7 +252,9 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
 /// The namenode may have been told before, or not: these are few, and telling again does no harm.
 fn report_known_bad(node: &Node) {
     let bad: Vec<_> = node.store.state().inventory.quarantined().map(|(key, _)| key).collect();
-    bad.into_iter().for_each(|key| node.store.report_bad(key, "found bad before"));
+    for key in bad {
+        node.store.report_bad(key, "found bad before");
+    }
 }
 
 #[cfg(test)]

@@ -64,9 +64,9 @@ fn page(node: &Node) -> String {
         let folder = escape_html(&volume.layout().root().display().to_string());
         let state = volume.failure().map_or("ok".to_owned(), |why| escape_html(&why));
         let stored = node.store.state().inventory.stored_bytes(volume.index());
-        _ = write!(
+        _ = writeln!(
             rows,
-            "<tr><td>{folder}</td><td>{}</td><td>{stored}</td><td>{}</td><td>{state}</td></tr>\n",
+            "<tr><td>{folder}</td><td>{}</td><td>{stored}</td><td>{}</td><td>{state}</td></tr>",
             space.total, space.available
         );
     }

@@ -209,7 +209,7 @@ fn load_position(store: &BlockStore) -> ScrubPosition {
             Ok(bytes) => match decode_position(&bytes) {
                 Some(position) => found.push(position),
                 None => {
-                    warn!(path = %path.display(), "cannot be understood; verifying from the start")
+                    warn!(path = %path.display(), "cannot be understood; verifying from the start");
                 }
             },
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}

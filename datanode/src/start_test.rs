@@ -1,1 +1,115 @@
+//! A whole datanode from its folders, without a namenode.
 
+use std::time::Duration;
+
+use doldam_runtime::disk::RealDisk;
+
+use super::*;
+use crate::testing::cluster::{LONG, key};
+use crate::testing::{bytes, open_store, store_block};
+
+fn config(dirs: &[&tempfile::TempDir]) -> DatanodeConfig {
+    DatanodeConfig {
+        dirs: dirs.iter().map(|dir| dir.path().into()).collect(),
+        listen: "127.0.0.1:0".to_owned(),
+        // Nobody there: the datanode tries again and again.
+        namenodes: vec!["127.0.0.1:1".to_owned()],
+        data_threads: 1,
+        ..Default::default()
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn with_replica(content: &[u8]) -> tempfile::TempDir {
+    let dir = folder();
+    let store = open_store(Arc::new(RealDisk), &[dir.path()]);
+    store_block(&store, key(1), content, true);
+    dir
+}
+
+/// Gives the second folder the identity of the first.
+fn same_node(first: &tempfile::TempDir, second: &tempfile::TempDir) {
+    std::fs::copy(first.path().join("VERSION"), second.path().join("VERSION")).unwrap();
+}
+
+async fn opened(dirs: &[&tempfile::TempDir]) -> Arc<BlockStore> {
+    open_store_of(&config(dirs)).await
+}
+
+async fn open_store_of(config: &DatanodeConfig) -> Arc<BlockStore> {
+    super::open_store(config, &Seams::system()).await.unwrap().0
+}
+
+fn data_file(dir: &tempfile::TempDir, length: usize) -> PathBuf {
+    dir.path().join(format!("blocks/01/0000000000000001_1_{length}.data"))
+}
+
+#[tokio::test]
+async fn it_starts_without_a_namenode_and_stops_cleanly() {
+    let tasks = BackgroundTasks::default();
+    let dir = folder();
+    let http = Some("127.0.0.1:0".to_owned());
+    let config = DatanodeConfig { http, ..config(&[&dir]) };
+    let handle = run(config, Seams::system(), &tasks).await.unwrap();
+    assert_eq!((handle.cluster(), handle.failure()), (None, None));
+    assert_eq!(handle.local_addr(), handle.advertised_addr());
+    assert!(handle.http_addr().is_some());
+    tasks.shutdown(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_start_says_why() {
+    let tasks = BackgroundTasks::default();
+    let dir = folder();
+    let refused = run(DatanodeConfig::default(), Seams::system(), &tasks).await.unwrap_err();
+    assert!(matches!(refused, DatanodeError::Setting(_)), "{refused}");
+    let taken = run(config(&[&dir]), Seams::system(), &tasks).await.unwrap();
+    let again = run(config(&[&dir]), Seams::system(), &tasks).await.unwrap_err();
+    assert!(matches!(&again, DatanodeError::Folder { source: FolderError::InUse, .. }), "{again}");
+    let listen = taken.local_addr().to_owned();
+    let other = folder();
+    let refused =
+        run(DatanodeConfig { listen, ..config(&[&other]) }, Seams::system(), &tasks).await;
+    assert!(matches!(refused, Err(DatanodeError::Listen { .. })));
+    tasks.shutdown(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_good_copies_in_two_folders_one_is_removed() {
+    let (one, two) = (with_replica(&bytes(500)), with_replica(&bytes(500)));
+    same_node(&one, &two);
+    let store = opened(&[&one, &two]).await;
+    assert!(store.verify(key(1), None).is_ok());
+    assert!(data_file(&one, 500).exists() && !data_file(&two, 500).exists());
+}
+
+#[tokio::test]
+async fn of_a_damaged_and_a_good_copy_the_good_one_is_kept() {
+    let (one, two) = (with_replica(&bytes(500)), with_replica(&bytes(500)));
+    same_node(&one, &two);
+    std::fs::write(data_file(&one, 500), vec![0; 500]).unwrap();
+    let store = opened(&[&one, &two]).await;
+    assert!(store.verify(key(1), None).is_ok());
+    assert!(!data_file(&one, 500).exists() && data_file(&two, 500).exists());
+    drop(store);
+    // And again the other way round, from quarantine.
+    let store = opened(&[&two, &one]).await;
+    assert!(store.verify(key(1), None).is_ok());
+}
+
+#[tokio::test]
+async fn a_thousand_replicas_are_found_from_their_names() {
+    let dir = folder();
+    {
+        let store = open_store(Arc::new(RealDisk), &[dir.path()]);
+        for block in 1..=1000 {
+            store_block(&store, key(block), &bytes(10), false);
+        }
+    }
+    let store = opened(&[&dir]).await;
+    assert_eq!(store.state().inventory.len(), 1000);
+    assert!(!store.news().take(Duration::ZERO, 10).events.iter().any(|_| true));
+}

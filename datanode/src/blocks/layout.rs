@@ -12,7 +12,7 @@
 //! DIR/trash/<name>.*                       replicas being removed
 //! ```
 //! `<name>` is `<block>_<generation>_<length>`: the block id as 16 hexadecimal digits, the others decimal; `<shard>`
-//! the last two digits of the block id. So a name carries all that the inventory needs, and a start reads no file.
+//! the block id modulo 64 as two hexadecimal digits. So a name carries all that the inventory needs, and a start reads no file.
 //! That a replica is not synced yet is part of a name too, since a rename is atomic and a changed byte is not.
 
 use std::fmt;
@@ -23,8 +23,9 @@ use doldam_proto::id::BlockId;
 use crate::engine::replica::{ReplicaKey, ReplicaState};
 use crate::engine::startup_plan::Place;
 
-/// Number of folders below `blocks`.
-pub(crate) const SHARDS: u32 = 256;
+/// Number of folders below `blocks`: enough that a hundred thousand replicas make folders of a few thousand names, and
+/// few enough that setting up a data folder costs nothing.
+pub(crate) const SHARDS: u32 = 64;
 
 /// What a file of a replica holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,7 +178,7 @@ mod tests {
         let layout = Layout::new("/d".into());
         let name = ReplicaName::whole(ReplicaKey::new(0xabc, 3), 65_537);
         let data = layout.file(Place::Blocks, &name, FileKind::Data);
-        assert_eq!(data, Path::new("/d/blocks/bc/0000000000000abc_3_65537.data"));
+        assert_eq!(data, Path::new("/d/blocks/3c/0000000000000abc_3_65537.data"));
         let side = layout.file(Place::Quarantine, &name, FileKind::UnsyncedSide);
         assert_eq!(side, Path::new("/d/quarantine/0000000000000abc_3_65537.unsynced"));
         let partial = ReplicaName::partial(name.key);

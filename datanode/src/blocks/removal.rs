@@ -140,3 +140,7 @@ pub(super) fn empty_trash(volume: &Volume, name: &ReplicaName) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "removal_test.rs"]
+mod tests;

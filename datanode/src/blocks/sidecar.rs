@@ -91,7 +91,9 @@ pub(crate) fn encode_sidecar(key: ReplicaKey, tree: &BlockTree, digest: &BlockDi
     let nodes = tree.nodes();
     let mut bytes = vec![0; SIDECAR_HEADER_BYTES];
     bytes.reserve_exact(nodes.len() * VALUE_BYTES);
-    nodes.iter().for_each(|node| bytes.extend_from_slice(&node.0));
+    for node in &nodes {
+        bytes.extend_from_slice(&node.0);
+    }
     let header = SidecarHeader {
         key,
         length: tree.length(),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doldam_proto::id::{ClusterId, NodeUuid};
@@ -50,6 +50,9 @@ struct Entry {
     bytes: u64,
 }
 
+/// A data folder, and why it cannot be served.
+pub(crate) type Refused = (PathBuf, FolderError);
+
 /// Opens the data folders and makes them one node's, a new node's if all are empty.
 ///
 /// # Errors
@@ -58,7 +61,7 @@ pub(crate) fn open_folders(
     seams: &Seams,
     dirs: &[PathBuf],
     reserve_bytes: u64,
-) -> Result<(Vec<Arc<Volume>>, FolderIdentity), (PathBuf, FolderError)> {
+) -> Result<(Vec<Arc<Volume>>, FolderIdentity), Refused> {
     let mut opened = Vec::new();
     for (dir, index) in dirs.iter().zip(0..) {
         let disk = Arc::clone(&seams.disk);
@@ -104,12 +107,12 @@ pub(crate) fn scan(volume: &Volume) -> io::Result<Scan> {
     // These are small. The shards may be large and are taken one by one.
     let mut aside = BTreeMap::new();
     for place in [Place::Quarantine, Place::Writing, Place::Trash] {
-        list(volume, place, volume.layout().place(place), &mut aside, &mut scan)?;
+        list(volume, place, &volume.layout().place(place), &mut aside, &mut scan)?;
     }
     for shard in 0..SHARDS {
         let folder = volume.layout().shard(shard);
         let mut files = BTreeMap::new();
-        list(volume, Place::Blocks, folder, &mut files, &mut scan)?;
+        list(volume, Place::Blocks, &folder, &mut files, &mut scan)?;
         for (key, mut files) in files {
             if let Some(also) = aside.remove(&key) {
                 files.unite(also);
@@ -129,11 +132,11 @@ pub(crate) fn scan(volume: &Volume) -> io::Result<Scan> {
 fn list(
     volume: &Volume,
     place: Place,
-    folder: PathBuf,
+    folder: &Path,
     files: &mut BTreeMap<ReplicaKey, Files>,
     scan: &mut Scan,
 ) -> io::Result<()> {
-    for entry in volume.disk().list(&folder)? {
+    for entry in volume.disk().list(folder)? {
         let path = folder.join(&entry.name);
         let parsed = ReplicaName::parse(&entry.name).filter(|(name, kind)| {
             // A name in the wrong folder would not be found again.

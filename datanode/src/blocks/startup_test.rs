@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -29,7 +28,7 @@ fn with_replica() -> (TempDir, PathBuf, PathBuf) {
         &bytes(100),
         true,
     );
-    let stem = folder.path().join("blocks/ab/00000000000001ab_4_100");
+    let stem = folder.path().join("blocks/2b/00000000000001ab_4_100");
     (folder, stem.with_extension("data"), stem.with_extension("side"))
 }
 
@@ -191,13 +190,15 @@ fn files_synced_by_setting_up() -> u64 {
 fn unknown_files_are_left_alone() {
     let (folder, data, _) = with_replica();
     let strange = [
-        folder.path().join("blocks/ab/notes.txt"),
+        folder.path().join("blocks/2b/notes.txt"),
         folder.path().join("blocks/00/00000000000001ab_4_100.data"),
-        folder.path().join("blocks/ab/00000000000001ab_5.data"),
-        folder.path().join("blocks/ab/00000000000001ab_5_0.data"),
+        folder.path().join("blocks/2b/00000000000001ab_5.data"),
+        folder.path().join("blocks/2b/00000000000001ab_5_0.data"),
         folder.path().join("writing/core"),
     ];
-    strange.iter().for_each(|path| fs::write(path, b"mine").unwrap());
+    for path in &strange {
+        fs::write(path, b"mine").unwrap();
+    }
     let scan = rescan(folder.path());
     assert_eq!(scan.unknown.iter().collect::<BTreeSet<_>>(), strange.iter().collect());
     assert_eq!(state_of(&scan), Some(ReplicaState::Final));
@@ -282,7 +283,7 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
         let mut partial = store.begin_write(KEY, 1 << 20).unwrap();
         partial.write(0, &content).unwrap();
         // The files as they are at this step, made by hand, with the store forgotten rather than dropped.
-        let blocks = folder.path().join("blocks/ab/00000000000001ab_4_70000");
+        let blocks = folder.path().join("blocks/2b/00000000000001ab_4_70000");
         let writing = folder.path().join("writing");
         let sidecar = crate::blocks::sidecar::encode_sidecar(KEY, &tree, &digest);
         let aside = writing.join("00000000000001ab_4_70000.side");

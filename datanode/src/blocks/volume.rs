@@ -74,8 +74,6 @@ pub(crate) struct Volume {
     promised_bytes: AtomicU64,
     writers: AtomicU64,
     failure: Mutex<Option<String>>,
-    /// Held while files of replicas get other names, so that nobody meets a replica between two places.
-    moves: Mutex<()>,
     _lock: DirLock,
 }
 

@@ -18,6 +18,7 @@ const WAITING_MAX: usize = 10_000;
 const ANSWERS_MAX: usize = 10_000;
 
 /// What of a kind may run at once: none of them may starve clients of the disk or the network.
+#[expect(clippy::struct_field_names, reason = "a limit ends in `max` here")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrderLimits {
     /// Copies to other nodes.

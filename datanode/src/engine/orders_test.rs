@@ -111,7 +111,7 @@ fn a_new_epoch_forgets_what_waits_and_mutes_what_runs_but_counts_it() {
 #[test]
 fn too_many_orders_are_refused_and_not_hoarded() {
     let mut book = book();
-    let orders = (0..WAITING_MAX as u64 + 1).map(drop_order).collect();
+    let orders = (0..=WAITING_MAX as u64).map(drop_order).collect();
     book.received(at(0), 7, orders);
     assert_eq!(book.len(), WAITING_MAX);
     let last = WAITING_MAX as u64;

@@ -112,7 +112,9 @@ impl Outbox {
             .iter()
             .filter_map(|(key, entry)| received(entry).then_some(*key))
             .collect();
-        keys.into_iter().for_each(|key| self.remove(key));
+        for key in keys {
+            self.remove(key);
+        }
     }
 
     /// The stream broke: everything that is still here is to be sent again.

@@ -22,7 +22,9 @@ fn frame(
 ) -> (FrameHeader, Vec<u8>) {
     let header = FrameHeader::data(offset, payload.len(), whole.is_some());
     let mut body = Vec::new();
-    values(file_offset + offset, payload).iter().for_each(|value| body.extend_from_slice(&value.0));
+    for value in values(file_offset + offset, payload) {
+        body.extend_from_slice(&value.0);
+    }
     body.extend_from_slice(payload);
     if let Some(whole) = whole {
         body.extend_from_slice(&subtree_value(&values(file_offset, whole)).unwrap().0);

@@ -60,13 +60,11 @@ impl ScrubPosition {
                 _ => *self = Self { last: None, started_ms: now_ms, under_way: true, ..*self },
             }
         }
-        match next_after(self.last) {
-            Some(key) => Step::Verify(key),
-            None => {
-                *self = Self { last: None, passes: self.passes + 1, under_way: false, ..*self };
-                Step::PassDone
-            }
+        if let Some(key) = next_after(self.last) {
+            return Step::Verify(key);
         }
+        *self = Self { last: None, passes: self.passes + 1, under_way: false, ..*self };
+        Step::PassDone
     }
 
     /// A replica was verified, whatever came out.

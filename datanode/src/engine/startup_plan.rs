@@ -34,6 +34,7 @@ pub(crate) enum Place {
 }
 
 /// The places one of the two files was found in.
+#[expect(clippy::struct_excessive_bools, reason = "a set, one for each place")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Places {
     /// Found among the replicas.
@@ -151,7 +152,9 @@ mod tests {
 
     fn places(set: &[Place]) -> Places {
         let mut places = Places::default();
-        set.iter().for_each(|place| places.insert(*place));
+        for place in set {
+            places.insert(*place);
+        }
         places
     }
 

@@ -73,7 +73,7 @@ mod tests {
     fn buffers_come_back_empty_and_keep_their_memory() {
         let pool = BufferPool::default();
         let mut buffer = pool.take();
-        buffer.extend_from_slice(&[1; 100_000]);
+        buffer.resize(100_000, 1);
         let memory = buffer.as_ptr();
         drop(buffer);
         let again = pool.take();
@@ -88,8 +88,6 @@ mod tests {
         drop(all);
         assert_eq!(pool.idle.lock().len(), IDLE_MAX);
         pool.idle.lock().clear();
-        pool.take().reserve(KEPT_BYTES_MAX + 1);
-        assert_eq!(pool.idle.lock().len(), 1);
         let mut huge = pool.take();
         huge.reserve(KEPT_BYTES_MAX + 1);
         drop(huge);

@@ -87,11 +87,12 @@ impl From<StoreError> for Failure {
             StoreError::Exists { .. } => Code::Exists,
             StoreError::BeingWritten { .. } => Code::Busy,
             StoreError::Quarantined { .. } | StoreError::Damaged { .. } => Code::Corrupt,
-            StoreError::NoFolder => Code::Disk,
             StoreError::NoSpace { .. } | StoreError::Disk { .. } if error.is_full() => {
                 Code::NoSpace
             }
-            StoreError::NoSpace { .. } | StoreError::Disk { .. } => Code::Disk,
+            StoreError::NoFolder | StoreError::NoSpace { .. } | StoreError::Disk { .. } => {
+                Code::Disk
+            }
         };
         Self::here(code, chain(&error))
     }

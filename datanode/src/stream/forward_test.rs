@@ -13,7 +13,7 @@ use super::*;
 use crate::testing::cluster::CLUSTER;
 
 const PATIENCE: Patience =
-    Patience { acknowledge: Duration::from_secs(10), finish: Duration::from_secs(60) };
+    Patience { acknowledge: Duration::from_secs(10), finish: Duration::from_mins(1) };
 
 /// A network of one pipe.
 struct Pipe {
@@ -71,11 +71,11 @@ async fn a_node_that_owes_nothing_may_be_silent_for_ever() {
     let talking = async {
         tokio::time::sleep(Duration::from_secs(1000)).await;
         exchange.forwarding(50, false);
-        tokio::time::sleep(PATIENCE.acknowledge - Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(9_999)).await;
         answer(&mut theirs, progress(50)).await;
         tokio::time::sleep(Duration::from_secs(1000)).await;
         exchange.forwarding(100, true);
-        tokio::time::sleep(PATIENCE.finish - Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(59_999)).await;
         answer(&mut theirs, done()).await;
     };
     let (watched, ()) = tokio::join!(watching, talking);
@@ -114,8 +114,7 @@ async fn each_answer_starts_the_patience_anew_but_more_frames_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn nonsense_is_a_failure_of_the_node_that_talks_it() {
-    let mut read = wire::ReadStart::default();
-    read.byte_count = 1;
+    let read = wire::ReadStart { byte_count: 1, ..Default::default() };
     for nonsense in [progress(51), done(), Kind::Read(read)] {
         let (mut ours, mut theirs) = pair().await;
         let exchange = Exchange::new(true);
@@ -141,7 +140,7 @@ fn a_node_that_stored_something_else_is_not_believed() {
 /// Of two nodes that wait for a third, the nearer one must lose patience first, or the wrong one is blamed.
 #[test]
 fn patience_grows_with_the_number_of_nodes_behind() {
-    let config = crate::DatanodeConfig::default();
+    let config = DatanodeConfig::default();
     let [near, far] = [0, 1].map(|behind| Patience::of(&config, behind));
     assert!(near.acknowledge + near.acknowledge <= far.acknowledge);
     assert!(near.finish + near.finish <= far.finish);

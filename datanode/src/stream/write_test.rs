@@ -198,7 +198,7 @@ async fn silent_node(id: u32) -> NodeAddress {
 async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
     // Wide apart, so that a loaded machine does not make the first node lose patience with the second.
     let impatient = |config: &mut crate::DatanodeConfig| {
-        config.downstream_timeout = short(Duration::from_secs(2))
+        config.downstream_timeout = short(Duration::from_secs(2));
     };
     let one = TestNode::start_with(1, impatient).await;
     let two = TestNode::start_with(2, impatient).await;
