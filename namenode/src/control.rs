@@ -178,7 +178,7 @@ impl Control {
     /// Hands orders to the nodes' streams; those that cannot be are over for the planner.
     fn send(&mut self, orders: BTreeMap<NodeId, Vec<Order>>) {
         for (node, orders) in orders {
-            let unsent = self.hub.links.send(node, orders).into_iter();
+            let unsent = self.hub.links.send(node, &orders).into_iter();
             self.unsent.extend(unsent.map(|order| Event::Answered(node, order, OrderEnd::Failed)));
         }
     }

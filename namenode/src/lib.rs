@@ -163,7 +163,9 @@ async fn start_control(
     loop {
         let read = driver.read(|tables| Ok(view::lease_holders(tables, after, LEASES_AT_ONCE)?));
         let writers = read.await.map_err(NamenodeError::State)?;
-        writers.iter().for_each(|client| leases.renew(*client, now));
+        for client in &writers {
+            leases.renew(*client, now);
+        }
         match writers.last() {
             Some(last) if writers.len() == LEASES_AT_ONCE => after = Some(*last),
             Some(_) | None => break,

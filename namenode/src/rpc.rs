@@ -115,7 +115,9 @@ impl Context {
             .map(|commit| BlockId(commit.block_id))
             .collect();
         drop(cluster);
-        doubtful.into_iter().for_each(|block| self.hub.note_doubtful(block));
+        for block in doubtful {
+            self.hub.note_doubtful(block);
+        }
     }
 }
 

@@ -51,8 +51,8 @@ impl Leases {
 mod tests {
     use super::*;
 
-    const SOFT: Duration = Duration::from_secs(60);
-    const HARD: Duration = Duration::from_secs(300);
+    const SOFT: Duration = Duration::from_mins(1);
+    const HARD: Duration = Duration::from_mins(5);
     const CLIENT: ClientId = ClientId([1; 16]);
 
     fn just_before(time: Duration) -> Uptime {

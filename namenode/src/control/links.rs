@@ -50,7 +50,7 @@ impl Links {
     }
 
     /// Sends orders to a node, and returns the ids of those that could not be.
-    pub(crate) fn send(&self, node: NodeId, orders: Vec<Order>) -> Vec<u64> {
+    pub(crate) fn send(&self, node: NodeId, orders: &[Order]) -> Vec<u64> {
         let mut unsent = Vec::new();
         let open = self.open.lock();
         let link = open.get(&node);
@@ -80,11 +80,11 @@ mod tests {
     fn orders_reach_the_newest_stream_in_messages_of_bounded_size() {
         let links = Links::new(Epoch(3));
         let node = NodeId(1);
-        assert_eq!(links.send(node, orders(2)), [1, 2], "there is no stream");
+        assert_eq!(links.send(node, &orders(2)), [1, 2], "there is no stream");
         let mut older = links.open(node, Session(1));
         let mut newer = links.open(node, Session(2));
         links.close(node, Session(1));
-        assert!(links.send(node, orders(1500)).is_empty());
+        assert!(links.send(node, &orders(1500)).is_empty());
         assert!(older.try_recv().is_err());
         let (first, second) = (newer.try_recv().unwrap(), newer.try_recv().unwrap());
         assert_eq!((first.epoch, first.orders.len(), second.orders.len()), (3, 1000, 500));
@@ -95,8 +95,8 @@ mod tests {
         let links = Links::new(Epoch(1));
         let _receiver = links.open(NodeId(1), Session(1));
         for _ in 0..MESSAGES_MAX {
-            assert!(links.send(NodeId(1), orders(1)).is_empty());
+            assert!(links.send(NodeId(1), &orders(1)).is_empty());
         }
-        assert_eq!(links.send(NodeId(1), orders(1)), [1]);
+        assert_eq!(links.send(NodeId(1), &orders(1)), [1]);
     }
 }

@@ -32,7 +32,7 @@ use tonic::{Response, Status};
 use crate::{NamenodeConfig, NamenodeHandle};
 
 /// Nothing here takes as long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A namenode over loopback, on a clock that the test moves.
 struct Server {
@@ -93,14 +93,14 @@ impl Server {
     }
 
     /// A request id of the client `[id; 16]` that was never used.
-    fn request(&self, id: u8) -> Option<wire::RequestId> {
+    fn request(&self, id: u8) -> wire::RequestId {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        Some(wire::RequestId { client_id: vec![id; 16].into(), sequence, answered_below: 0 })
+        wire::RequestId { client_id: vec![id; 16].into(), sequence, answered_below: 0 }
     }
 
     fn create_request(&self, client: u8, path: &str) -> wire::CreateRequest {
         wire::CreateRequest {
-            request: self.request(client),
+            request: Some(self.request(client)),
             path: path.to_owned(),
             allocate_first: true,
             holder: format!("client {client}"),
@@ -116,7 +116,7 @@ impl Server {
     /// Completes a write of one block that `nodes` acknowledged.
     async fn complete(&self, created: &wire::CreateResponse, nodes: &[u32]) {
         let request = wire::CompleteRequest {
-            request: self.request(1),
+            request: Some(self.request(1)),
             inode_id: created.inode_id,
             length: fake_datanode::LENGTH,
             commits: vec![commit(created.first.as_ref().unwrap(), nodes)],
@@ -159,7 +159,8 @@ fn answer<T>(result: Result<Response<T>, Status>) -> Result<T, FsError> {
 
 /// The commit of a block whose content is always the same.
 fn commit(block: &wire::AllocatedBlock, nodes: &[u32]) -> wire::BlockCommit {
-    let root = if block.index == 0 { FileDigest([8; 32]).to_bytes() } else { Default::default() };
+    let root = FileDigest([8; 32]).to_bytes();
+    let root = if block.index == 0 { root } else { bytes::Bytes::new() };
     wire::BlockCommit {
         block_id: block.block_id,
         generation: block.generation,
@@ -172,8 +173,6 @@ fn commit(block: &wire::AllocatedBlock, nodes: &[u32]) -> wire::BlockCommit {
 
 /// Fails with `what` instead of hanging.
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_elapsed) => panic!("did not happen: {what}"),
-    }
+    let in_time = tokio::time::timeout(PATIENCE, future).await;
+    in_time.unwrap_or_else(|_elapsed| panic!("did not happen: {what}"))
 }

@@ -41,7 +41,7 @@ impl Context {
             excluded: &request.excluded_nodes,
         };
         if command.allocate_first {
-            match self.place(&path.to_string(), &wish) {
+            match self.place(path.as_str(), &wish) {
                 Ok(targets) => command.first_targets = targets,
                 Err(nobody) => return Err(self.what_else_is_wrong(&id, command, nobody).await),
             }

@@ -4,8 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use doldam_proto::FsError;
 use doldam_proto::path::FsPath;
+use doldam_proto::wire::Command;
 use doldam_runtime::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, RealDisk, Space};
 use futures::FutureExt;
 use parking_lot::{Condvar, Mutex};
@@ -186,7 +188,7 @@ async fn a_stop_finishes_what_was_accepted() {
 fn a_full_queue_refuses_and_a_closed_one_gives_out_what_it_has() {
     let proposal = || {
         let (answer, _) = tokio::sync::oneshot::channel();
-        Proposal { command: Default::default(), payload: Default::default(), answer }
+        Proposal { command: Command::default(), payload: Bytes::default(), answer }
     };
     let queue = ProposalQueue::new(2);
     assert_eq!(queue.push(proposal()), Ok(()));

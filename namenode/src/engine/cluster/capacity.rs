@@ -69,14 +69,18 @@ impl Reservations {
     pub fn release_write(&mut self, inode: InodeId) {
         let blocks = (inode, BlockId(0))..=(inode, BlockId(u64::MAX));
         let blocks: Vec<_> = self.blocks.range(blocks).map(|(key, _)| key.1).collect();
-        blocks.into_iter().for_each(|block| self.release_block(inode, block));
+        for block in blocks {
+            self.release_block(inode, block);
+        }
     }
 
     /// Drops what nobody ended in time.
     pub fn expire(&mut self, now: Uptime) {
         let due = self.blocks.iter().filter(|(_, reservation)| reservation.until <= now);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
-        due.into_iter().for_each(|(inode, block)| self.release_block(inode, block));
+        for (inode, block) in due {
+            self.release_block(inode, block);
+        }
     }
 
     /// What is reserved on each node now.

@@ -186,10 +186,8 @@ impl Inventory {
         let missing = expected.into_iter();
         findings
             .extend(missing.map(|(block, (generation, _))| Finding::Missing(block, generation)));
-        let step = match lists.asked.is_empty() {
-            true => Some(progress.ask_next(now, node, tables)?),
-            false => None,
-        };
+        let is_answered = lists.asked.is_empty();
+        let step = if is_answered { Some(progress.ask_next(now, node, tables)?) } else { None };
         Ok((findings, step))
     }
 }

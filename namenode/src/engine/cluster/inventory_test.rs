@@ -20,7 +20,9 @@ fn replica(block: u64) -> ReplicaId {
 
 fn sum(blocks: &[u64]) -> Fingerprint {
     let mut sum = Fingerprint::default();
-    blocks.iter().for_each(|block| sum.add(&replica(*block)));
+    for block in blocks {
+        sum.add(&replica(*block));
+    }
     sum
 }
 

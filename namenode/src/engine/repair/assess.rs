@@ -134,7 +134,7 @@ mod tests {
             address: format!("h{id}:1"),
             rack: "/r".into(),
         };
-        let start = Duration::from_secs(60);
+        let start = Duration::from_mins(1);
         let mut cluster = Cluster::new(LIMITS, [identity(9)], start);
         for id in 1..=8 {
             let at = if id > 6 { Duration::ZERO } else { start };

@@ -146,11 +146,22 @@ impl Simulation {
         }
     }
 
-    /// A replica on `node` that is not the last good one anywhere: losing that would be the test's own doing.
+    /// A replica on `node` that is not the last good one anywhere, those that are about to be dropped not counted:
+    /// losing that would be the test's own doing.
     fn replica_that_may_go(&self, node: NodeId, index: usize) -> Option<BlockId> {
         let disk = &self.disks[&node];
         let block = *disk.iter().nth(index % disk.len().max(1))?;
-        (self.copies_anywhere(block) > 1).then_some(block)
+        let is_dropped = |other: &NodeId| {
+            self.orders.iter().any(|flight| {
+                let drop =
+                    Some(order::Kind::Drop(wire::DropOrder { block_id: block.0, generation: 1 }));
+                flight.owner == *other && flight.order.kind == drop
+            })
+        };
+        let stays = |(other, disk): (&NodeId, &BTreeSet<BlockId>)| {
+            *other != node && disk.contains(&block) && !is_dropped(other)
+        };
+        self.disks.iter().any(stays).then_some(block)
     }
 
     fn copies_anywhere(&self, block: BlockId) -> usize {
@@ -218,9 +229,9 @@ impl Simulation {
                         let answer = self.inventory.listing(now, node, (bucket, &there), tables);
                         let (findings, step) = answer.unwrap();
                         next = step.or(next);
-                        findings.into_iter().for_each(|finding| {
+                        for finding in findings {
                             self.world.event(Event::Found(node, finding));
-                        });
+                        }
                     }
                     next
                 }

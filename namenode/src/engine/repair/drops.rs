@@ -164,7 +164,7 @@ mod tests {
 
     const NODE: NodeId = NodeId(1);
     const BLOCK: BlockId = BlockId(7);
-    const UNTIL: Duration = Duration::from_secs(60);
+    const UNTIL: Duration = Duration::from_mins(1);
 
     #[test]
     fn a_node_works_on_a_bounded_number_of_drops() {

@@ -49,7 +49,8 @@ impl RepairPlanner {
         let health = assessment.health();
         let under_way = self.tasks.of_block(id).count();
         let needed = assessment.copies_needed().saturating_sub(under_way);
-        if self.removing.contains_key(&id) {
+        let is_leaving = self.removing.contains_key(&id);
+        if is_leaving {
             self.queue.watch(id, health);
         } else if needed > 0 {
             self.start_copies(now, &block, &assessment, needed, around, chance);

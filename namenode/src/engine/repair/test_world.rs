@@ -127,8 +127,9 @@ impl World {
     /// Moves the clock on; all nodes but the lost ones beat at the new time.
     pub(super) fn advance_to(&mut self, now: Uptime) {
         self.now = now;
-        let live: Vec<NodeId> = self.live();
-        live.into_iter().for_each(|id| self.beat(id));
+        for id in self.live() {
+            self.beat(id);
+        }
         let transitions = self.cluster.tick(now);
         self.tell(transitions);
     }

@@ -43,7 +43,7 @@ async fn a_file_of_two_blocks_appears_whole_when_it_is_completed() {
     first.length = block_bytes;
 
     let allocate = wire::AllocateBlockRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         inode_id: created.inode_id,
         index: 1,
         commits: vec![first],
@@ -56,7 +56,7 @@ async fn a_file_of_two_blocks_appears_whole_when_it_is_completed() {
     assert!(matches!(invisible, FsError::NotFound { .. }));
 
     let complete = wire::CompleteRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         inode_id: created.inode_id,
         length: block_bytes + LENGTH,
         commits: vec![commit(&second, &[node.id])],
@@ -112,11 +112,11 @@ async fn a_path_that_is_being_written_can_be_taken_over_after_the_soft_limit() {
     server.clock.advance(Duration::from_millis(500));
     assert!(matches!(try_it().await, Err(FsError::LeaseHeld { ends_in_secs: 60, .. })));
 
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(Duration::from_mins(1));
     let _node = FakeDatanode::join(&server, 1).await; // It was silent for as long.
     try_it().await.unwrap();
     let late = wire::CompleteRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         inode_id: first.inode_id,
         ..wire::CompleteRequest::default()
     };
@@ -130,11 +130,11 @@ async fn what_a_silent_client_wrote_is_given_up_at_the_hard_limit() {
     let server = Server::start().await;
     let _node = FakeDatanode::join(&server, 1).await;
     let first = server.create("/f").await;
-    server.clock.advance(Duration::from_secs(300));
+    server.clock.advance(Duration::from_mins(5));
     let asking = async {
         loop {
             let allocate = wire::AllocateBlockRequest {
-                request: server.request(2), // Another client's: it does not renew the lease.
+                request: Some(server.request(2)), // Another client's: it does not renew the lease.
                 inode_id: first.inode_id,
                 index: 1,
                 ..Default::default()
@@ -155,7 +155,7 @@ async fn directories_are_listed_in_pages_renamed_and_deleted() {
     let mut client = server.client();
     for name in ["/d", "/d/b", "/d/a", "/d/c"] {
         let path = name.to_owned();
-        let mkdir = wire::MkdirRequest { request: server.request(1), path, parents: false };
+        let mkdir = wire::MkdirRequest { request: Some(server.request(1)), path, parents: false };
         assert!(answer(client.mkdir(mkdir).await).unwrap().created);
     }
     let page = |start_after: &str| wire::ListRequest {
@@ -172,10 +172,10 @@ async fn directories_are_listed_in_pages_renamed_and_deleted() {
     assert_eq!((names(&second), second.more), (vec!["c".to_owned()], false));
 
     let (from, to) = ("/d/a".to_owned(), "/e".to_owned());
-    let rename = wire::RenameRequest { request: server.request(1), from, to, replace: false };
+    let rename = wire::RenameRequest { request: Some(server.request(1)), from, to, replace: false };
     answer(client.rename(rename).await).unwrap();
     let delete = |recursive| wire::DeleteRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         path: "/d".to_owned(),
         recursive,
     };

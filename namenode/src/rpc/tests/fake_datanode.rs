@@ -35,7 +35,7 @@ pub(super) fn registration(number: u8) -> wire::RegisterRequest {
     wire::RegisterRequest {
         protocol_version: PROTOCOL_VERSION,
         node_uuid: vec![number; 16].into(),
-        cluster_id: Default::default(),
+        cluster_id: bytes::Bytes::new(),
         address: format!("h{number}:9000"),
         rack: format!("/r{number}"),
         version: "test".to_owned(),

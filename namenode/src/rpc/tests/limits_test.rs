@@ -7,6 +7,9 @@ use doldam_proto::wire;
 use super::fake_datanode::{FakeDatanode, register, registration};
 use super::{Server, answer};
 
+/// Makes one field of a good request bad.
+type Break<R> = fn(&mut R);
+
 fn field<T: std::fmt::Debug>(result: Result<T, FsError>) -> String {
     match result {
         Err(FsError::InvalidArgument { field, .. }) => field,
@@ -18,7 +21,7 @@ fn field<T: std::fmt::Debug>(result: Result<T, FsError>) -> String {
 async fn every_field_of_a_create_is_checked() {
     let server = Server::start().await;
     let _node = FakeDatanode::join(&server, 1).await;
-    let breaks: [(&str, fn(&mut wire::CreateRequest)); 7] = [
+    let breaks: [(&str, Break<wire::CreateRequest>); 7] = [
         ("replication", |request| request.replication = 17),
         ("block_bytes", |request| request.block_bytes = 100_000),
         ("block_bytes", |request| request.block_bytes = 1 << 40),
@@ -70,7 +73,7 @@ async fn changes_need_a_request_id_of_a_client() {
 #[tokio::test]
 async fn registrations_are_checked() {
     let server = Server::start().await;
-    let breaks: [(&str, fn(&mut wire::RegisterRequest)); 6] = [
+    let breaks: [(&str, Break<wire::RegisterRequest>); 6] = [
         ("node_uuid", |request| request.node_uuid = vec![1; 15].into()),
         ("cluster_id", |request| request.cluster_id = vec![1; 15].into()),
         ("address", |request| request.address = "nowhere".to_owned()),

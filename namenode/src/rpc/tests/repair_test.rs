@@ -48,8 +48,11 @@ async fn a_deleted_file_is_dropped_by_its_holders() {
     let server = Server::start().await;
     let mut node = FakeDatanode::join(&server, 1).await;
     let block = lonely_file(&server, "/f", &mut node).await;
-    let request =
-        wire::DeleteRequest { request: server.request(1), path: "/f".to_owned(), recursive: false };
+    let request = wire::DeleteRequest {
+        request: Some(server.request(1)),
+        path: "/f".to_owned(),
+        recursive: false,
+    };
     answer(server.client().delete(request).await).unwrap();
     let dropped = Kind::Drop(wire::DropOrder { block_id: block, generation: 1 });
     assert_eq!(node.next_order().await, dropped);
@@ -67,7 +70,7 @@ async fn a_replica_that_a_reader_reports_is_checked_replaced_and_then_dropped() 
     second.hold(block);
     server.complete(&created, &[first.id, second.id]).await;
     let set = wire::SetReplicationRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         path: "/f".to_owned(),
         replication: 2,
     };
@@ -136,7 +139,7 @@ async fn after_a_restart_blocks_are_neither_copied_nor_trimmed_before_their_hold
     }
     server.complete(&created, &[first.id, second.id]).await;
     let set = wire::SetReplicationRequest {
-        request: server.request(1),
+        request: Some(server.request(1)),
         path: "/f".to_owned(),
         replication: 2,
     };
