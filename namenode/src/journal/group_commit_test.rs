@@ -12,7 +12,7 @@ use super::test_disk::{CrashDisk, Fault};
 use super::test_journal::{
     FOLDER, journal_of, read_all, record_of, segment_path, small, start_small,
 };
-use super::{AppendDone, CommitLoop, JournalError, JournalOptions, JournalWriter, start};
+use super::{AppendDone, CommitLoop, JournalError, JournalOptions, JournalWriter, Record, start};
 
 fn new_journal(disk: &Arc<CrashDisk>, options: JournalOptions) -> (JournalWriter, CommitLoop) {
     let (_, end) = read_all(disk, 1).unwrap();
@@ -204,4 +204,23 @@ fn a_new_epoch_is_remembered_without_any_record() {
     assert_eq!(end.last_epoch(), Epoch(1));
     drop(start(end, Epoch(2), small(), clock, Box::new(|_| ())).unwrap());
     assert_eq!(read_all(&disk, 1).unwrap().1.last_epoch(), Epoch(2));
+}
+
+#[test]
+fn a_journal_of_several_epochs_is_read_from_its_start() {
+    let disk = CrashDisk::with_folder(FOLDER);
+    let mut appended = Vec::new();
+    for epoch in 1..=4 {
+        let clock = Arc::new(ManualClock::default());
+        let (_, end) = read_all(&disk, 1).unwrap();
+        let (_writer, mut commit_loop, _) =
+            start(end, Epoch(epoch), small(), clock, Box::new(|_| ())).unwrap();
+        let record = Record { epoch: Epoch(epoch), ..record_of(epoch, 1500) };
+        commit_loop.appender.append(std::slice::from_ref(&record)).unwrap();
+        appended.push(record);
+    }
+    assert_eq!(disk.paths().len(), 2);
+    let (found, end) = read_all(&disk, 1).unwrap();
+    assert_eq!(found, appended);
+    assert_eq!(end.last_epoch(), Epoch(4));
 }
