@@ -37,7 +37,7 @@ use crate::engine::repair::{
 };
 
 /// Messages of datanodes that wait; more of them wait in their streams.
-pub(crate) const MESSAGES_WAITING_MAX: usize = 1024;
+pub(crate) const MESSAGES_WAITING_MAX: usize = 64;
 /// Time between two looks at clocks and queues.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while there is work that was put off to keep each look short.
@@ -178,7 +178,7 @@ impl Control {
     /// Hands orders to the nodes' streams; those that cannot be are over for the planner.
     fn send(&mut self, orders: BTreeMap<NodeId, Vec<Order>>) {
         for (node, orders) in orders {
-            let unsent = self.hub.links.send(node, &orders).into_iter();
+            let unsent = self.hub.links.send(node, orders).into_iter();
             self.unsent.extend(unsent.map(|order| Event::Answered(node, order, OrderEnd::Failed)));
         }
     }

@@ -10,8 +10,8 @@ use tracing::warn;
 
 use crate::engine::cluster::Session;
 
-/// Messages that wait for one stream.
-const MESSAGES_MAX: usize = 64;
+/// Orders that wait for one stream: more than the planner has under way with one node.
+const ORDERS_WAITING_MAX: usize = 8192;
 /// Orders in one message.
 const ORDERS_PER_MESSAGE: usize = 1000;
 
@@ -25,7 +25,14 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Link {
     session: Session,
-    messages: mpsc::Sender<NamenodeMessage>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// The end of a link at which orders come out.
+#[derive(Debug)]
+pub(crate) struct LinkEnd {
+    epoch: Epoch,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Links {
@@ -34,11 +41,11 @@ impl Links {
         Self { epoch, open: Mutex::default() }
     }
 
-    /// A stream opened: what is sent to its node comes out of the receiver. An older one ends.
-    pub(crate) fn open(&self, node: NodeId, session: Session) -> mpsc::Receiver<NamenodeMessage> {
-        let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
-        self.open.lock().insert(node, Link { session, messages });
-        receiver
+    /// A stream opened: what is sent to its node comes out at the end returned. An older one closes.
+    pub(crate) fn open(&self, node: NodeId, session: Session) -> LinkEnd {
+        let (orders, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
+        self.open.lock().insert(node, Link { session, orders });
+        LinkEnd { epoch: self.epoch, orders: receiver }
     }
 
     /// The stream of this session ends; a newer one goes on.
@@ -50,15 +57,14 @@ impl Links {
     }
 
     /// Sends orders to a node, and returns the ids of those that could not be.
-    pub(crate) fn send(&self, node: NodeId, orders: &[Order]) -> Vec<u64> {
-        let mut unsent = Vec::new();
+    pub(crate) fn send(&self, node: NodeId, orders: Vec<Order>) -> Vec<u64> {
         let open = self.open.lock();
         let link = open.get(&node);
-        for orders in orders.chunks(ORDERS_PER_MESSAGE) {
-            let message = NamenodeMessage { epoch: self.epoch.0, orders: orders.to_vec() };
-            let sent = link.is_some_and(|link| link.messages.try_send(message).is_ok());
-            if !sent {
-                unsent.extend(orders.iter().map(|order| order.order_id));
+        let mut unsent = Vec::new();
+        for order in orders {
+            let id = order.order_id;
+            if link.is_none_or(|link| link.orders.try_send(order).is_err()) {
+                unsent.push(id);
             }
         }
         if !unsent.is_empty() && link.is_some() {
@@ -68,35 +74,56 @@ impl Links {
     }
 }
 
+impl LinkEnd {
+    /// What waits, as one message; `None` once the link is closed. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<NamenodeMessage> {
+        let mut orders = Vec::new();
+        match self.orders.recv_many(&mut orders, ORDERS_PER_MESSAGE).await {
+            0 => None,
+            _ => Some(NamenodeMessage { epoch: self.epoch.0, orders }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    const NODE: NodeId = NodeId(1);
 
     fn orders(count: u64) -> Vec<Order> {
         (1..=count).map(|order_id| Order { order_id, ..Order::default() }).collect()
     }
 
+    /// How many orders the next message has; `None` if it would be waited for, or the link is closed.
+    fn next(end: &mut LinkEnd) -> Option<(u64, usize)> {
+        let message = end.next().now_or_never()??;
+        Some((message.epoch, message.orders.len()))
+    }
+
     #[test]
-    fn orders_reach_the_newest_stream_in_messages_of_bounded_size() {
+    fn orders_reach_the_newest_stream_together_in_messages_of_bounded_size() {
         let links = Links::new(Epoch(3));
-        let node = NodeId(1);
-        assert_eq!(links.send(node, &orders(2)), [1, 2], "there is no stream");
-        let mut older = links.open(node, Session(1));
-        let mut newer = links.open(node, Session(2));
-        links.close(node, Session(1));
-        assert!(links.send(node, &orders(1500)).is_empty());
-        assert!(older.try_recv().is_err());
-        let (first, second) = (newer.try_recv().unwrap(), newer.try_recv().unwrap());
-        assert_eq!((first.epoch, first.orders.len(), second.orders.len()), (3, 1000, 500));
+        assert_eq!(links.send(NODE, orders(2)), [1, 2], "there is no stream");
+        let mut older = links.open(NODE, Session(1));
+        let mut newer = links.open(NODE, Session(2));
+        assert!(older.next().now_or_never().is_some(), "closed");
+        links.close(NODE, Session(1));
+        for _ in 0..2 {
+            assert!(links.send(NODE, orders(750)).is_empty());
+        }
+        assert_eq!(next(&mut newer), Some((3, 1000)));
+        assert_eq!(next(&mut newer), Some((3, 500)));
+        assert_eq!(next(&mut newer), None);
     }
 
     #[test]
     fn a_stream_that_takes_nothing_fills_up_and_the_rest_comes_back() {
         let links = Links::new(Epoch(1));
-        let _receiver = links.open(NodeId(1), Session(1));
-        for _ in 0..MESSAGES_MAX {
-            assert!(links.send(NodeId(1), &orders(1)).is_empty());
-        }
-        assert_eq!(links.send(NodeId(1), &orders(1)), [1]);
+        let _end = links.open(NODE, Session(1));
+        assert!(links.send(NODE, orders(ORDERS_WAITING_MAX as u64)).is_empty());
+        assert_eq!(links.send(NODE, orders(1)), [1]);
     }
 }

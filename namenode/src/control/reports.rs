@@ -54,7 +54,7 @@ impl Control {
         };
         let order = self.planner.order(kind, ANSWER_MAX);
         // One that is not sent is not answered, and asked for again in time.
-        self.hub.links.send(node, &[order]);
+        self.hub.links.send(node, vec![order]);
     }
 }
 

@@ -97,7 +97,14 @@ impl Upkeep {
                 self.forgetting = false;
                 more.then(|| self.forget(self.clock.now()))
             }
-            Change::ExpireLease(_) => more.then(|| change.clone()),
+            Change::ExpireLease(expire) => {
+                if outcome.is_err()
+                    && let Some(client) = ClientId::from_slice(&expire.client_id)
+                {
+                    hub.leases().renew(client, self.clock.now()); // It expires another time.
+                }
+                more.then(|| change.clone())
+            }
             _ => None,
         }
     }

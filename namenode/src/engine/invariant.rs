@@ -40,7 +40,9 @@ pub fn check(tables: &dyn Tables) -> Vec<Violation> {
     if let Err(error) = check_all(tables, &mut found) {
         let (table, what) = match error {
             StoreError::Damaged { table, what } => (table, what),
-            other => (Table::Meta, other.to_string()),
+            other @ (StoreError::Storage { .. }
+            | StoreError::UnknownVersion { .. }
+            | StoreError::DamagedStore { .. }) => (Table::Meta, other.to_string()),
         };
         found.add(table, what);
     }

@@ -16,12 +16,12 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::datanode_service_server::DatanodeService;
 use doldam_proto::wire::{DatanodeMessage, NamenodeMessage, RegisterNodeCommand, outcome};
 use futures::{Stream, stream};
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::{Context, check_text, report, wrong_outcome};
 use crate::control::hub::{Hub, NodeMessage};
+use crate::control::links::LinkEnd;
 use crate::engine::cluster::topology::{host_of, normal_rack};
 use crate::engine::cluster::{NodeIdentity, Session};
 use crate::metrics::{CallOutcome, Method};
@@ -122,7 +122,7 @@ struct Link {
 struct OpenLink {
     node: NodeId,
     session: Session,
-    orders: mpsc::Receiver<NamenodeMessage>,
+    orders: LinkEnd,
     hub: Arc<Hub>,
 }
 
@@ -140,7 +140,7 @@ impl Link {
         loop {
             let orders = async {
                 match &mut self.open {
-                    Some(open) => open.orders.recv().await.ok_or(open.node),
+                    Some(open) => open.orders.next().await.ok_or(open.node),
                     None => std::future::pending().await,
                 }
             };

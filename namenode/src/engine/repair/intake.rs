@@ -192,6 +192,7 @@ impl RepairPlanner {
         Ok(())
     }
 
+    /// The node holds a replica that is bad. It tells so until it is ordered to drop it.
     fn bad(
         &mut self,
         node: NodeId,
@@ -200,13 +201,22 @@ impl RepairPlanner {
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         self.verifications.end(node, id);
-        let Some(block) = this_generation(id, generation, around)? else { return Ok(()) };
+        let Some(block) = this_generation(id, generation, around)? else {
+            let replica = ReplicaId { block: id, generation, length: 0 };
+            if view::standing(around.tables, node, &replica)? == Standing::Unowned {
+                self.drop_if_reachable(node, id, generation, DropReason::Unowned, around);
+            }
+            return Ok(());
+        };
         if block.good.contains(&node) {
             self.actions.push(Action::Propose(Change::MarkBadReplica(MarkBadReplicaCommand {
                 block_id: id.0,
                 generation: generation.0,
                 node_id: node.0,
             })));
+        } else if !block.bad.contains(&node) && !block.good.is_empty() {
+            // It has left its set already, and the order to drop it was lost.
+            self.drop_if_reachable(node, id, generation, DropReason::Bad, around);
         }
         Ok(())
     }
@@ -329,7 +339,21 @@ impl RepairPlanner {
             Change::MarkBadReplica(command) => {
                 self.after_proposal(now, BlockId(command.block_id), end, around)
             }
-            _ => Ok(()),
+            Change::Mkdir(_)
+            | Change::Create(_)
+            | Change::AllocateBlock(_)
+            | Change::CommitBlocks(_)
+            | Change::Complete(_)
+            | Change::Abandon(_)
+            | Change::ExpireLease(_)
+            | Change::Rename(_)
+            | Change::Delete(_)
+            | Change::SetReplication(_)
+            | Change::SetTimes(_)
+            | Change::RegisterNode(_)
+            | Change::CollectGarbage(_)
+            | Change::ForgetRequests(_)
+            | Change::Format(_) => Ok(()),
         }
     }
 

@@ -290,6 +290,16 @@ fn a_bad_replica_is_replaced_first_and_dropped_after() {
 }
 
 #[test]
+fn a_bad_replica_that_left_its_set_or_lost_its_block_is_dropped_when_it_is_told_of_again() {
+    let mut world = World::new(&["/a", "/a", "/a"]);
+    let block = world.file("/f", 2, &[1, 2]);
+    world.event(Event::Bad(NodeId(3), block, Generation(1)));
+    assert_eq!(drops(&world.poll()), [(block.0, 3)]);
+    world.event(Event::Bad(NodeId(3), BlockId(block.0 + 1000), Generation(1)));
+    assert_eq!(drops(&world.poll()), [], "a block that was never allocated is no reason to delete");
+}
+
+#[test]
 fn where_there_is_no_other_node_the_new_replica_goes_where_the_bad_one_is() {
     let mut world = World::new(&["/a", "/a"]);
     let block = world.file("/f", 2, &[1, 2]);

@@ -1,6 +1,6 @@
 //! A datanode that speaks the protocol and holds what the test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use doldam_proto::FsError;
 use doldam_proto::digest::ChainingValue;
@@ -28,6 +28,8 @@ pub(super) struct FakeDatanode {
     inbound: Streaming<wire::NamenodeMessage>,
     replicas: Vec<ReplicaId>,
     sequence: u64,
+    /// Came with an earlier message and not yet looked at.
+    ahead: VecDeque<Kind>,
 }
 
 /// The registration of node `number`, on host `h<number>` in rack `/r<number>`.
@@ -78,7 +80,15 @@ impl FakeDatanode {
         let mut client = DatanodeServiceClient::new(server.channel());
         let opened = client.heartbeat(messages);
         let inbound = in_time("the stream opens", opened).await.unwrap().into_inner();
-        Self { id, epoch, outbound, inbound, replicas: Vec::new(), sequence: 0 }
+        Self {
+            id,
+            epoch,
+            outbound,
+            inbound,
+            replicas: Vec::new(),
+            sequence: 0,
+            ahead: VecDeque::new(),
+        }
     }
 
     /// A message with the present state of the node and nothing else.
@@ -143,22 +153,18 @@ impl FakeDatanode {
     /// The next order that is not about the inventory; questions about that are answered on the way.
     pub(super) async fn next_order(&mut self) -> Kind {
         loop {
+            if let Some(order) = self.ahead.pop_front() {
+                return order;
+            }
             let message = in_time("an order comes", self.inbound.message()).await.unwrap();
             let message = message.expect("the stream ended");
             assert_eq!(message.epoch, self.epoch);
-            let mut found = None;
             for order in message.orders {
                 match order.kind.unwrap() {
                     Kind::ReportBuckets(_) => self.report_buckets().await,
                     Kind::ListBuckets(list) => self.list_buckets(&list.buckets).await,
-                    other => {
-                        assert!(found.is_none(), "one order at a time in these tests");
-                        found = Some(other);
-                    }
+                    other => self.ahead.push_back(other),
                 }
-            }
-            if let Some(order) = found {
-                return order;
             }
         }
     }
