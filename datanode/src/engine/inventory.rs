@@ -1,7 +1,8 @@
 //! All replicas of the node, in memory, with the fingerprints that are reported to the namenode.
 //!
-//! About 60 bytes a replica. Quarantined replicas count as held: the namenode has them in its set, marked bad,
-//! until it has ordered them dropped.
+//! About 60 bytes a replica. Quarantined replicas stay in here until the namenode has ordered them
+//! dropped, but no fingerprint or list has them: those are what the node vouches for. That they are
+//! bad is told as news, and again whenever the node registers.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -37,9 +38,7 @@ impl Inventory {
     /// Takes a replica in; returns the one it replaces.
     pub(crate) fn insert(&mut self, key: ReplicaKey, replica: Replica) -> Option<Replica> {
         let replaced = self.remove(key);
-        let id = replica.id(key);
-        self.buckets[bucket_of(key.block) as usize].add(&id);
-        self.root.add(&id);
+        self.vouch(key, &replica);
         *self.stored_bytes.entry(replica.volume).or_default() += replica.length;
         self.quarantined += u64::from(!replica.is_good());
         self.replicas.insert(key, replica);
@@ -49,9 +48,7 @@ impl Inventory {
     /// Takes a replica out, if it is there.
     pub(crate) fn remove(&mut self, key: ReplicaKey) -> Option<Replica> {
         let replica = self.replicas.remove(&key)?;
-        let id = replica.id(key);
-        self.buckets[bucket_of(key.block) as usize].remove(&id);
-        self.root.remove(&id);
+        self.take_back(key, &replica);
         if let Some(bytes) = self.stored_bytes.get_mut(&replica.volume) {
             *bytes -= replica.length;
         }
@@ -61,11 +58,30 @@ impl Inventory {
 
     /// Changes what may be done with a replica; `false` if it is not there.
     pub(crate) fn set_state(&mut self, key: ReplicaKey, state: ReplicaState) -> bool {
-        let Some(replica) = self.replicas.get_mut(&key) else { return false };
-        self.quarantined -= u64::from(!replica.is_good());
-        replica.state = state;
-        self.quarantined += u64::from(!replica.is_good());
+        let Some(before) = self.get(key) else { return false };
+        let after = Replica { state, ..before };
+        self.take_back(key, &before);
+        self.vouch(key, &after);
+        self.quarantined -= u64::from(!before.is_good());
+        self.quarantined += u64::from(!after.is_good());
+        self.replicas.insert(key, after);
         true
+    }
+
+    /// Takes a replica into the fingerprints, if it is good.
+    fn vouch(&mut self, key: ReplicaKey, replica: &Replica) {
+        if replica.is_good() {
+            self.buckets[bucket_of(key.block) as usize].add(&replica.id(key));
+            self.root.add(&replica.id(key));
+        }
+    }
+
+    /// Takes it out of them again.
+    fn take_back(&mut self, key: ReplicaKey, replica: &Replica) {
+        if replica.is_good() {
+            self.buckets[bucket_of(key.block) as usize].remove(&replica.id(key));
+            self.root.remove(&replica.id(key));
+        }
     }
 
     /// The replica of a block under a generation.
@@ -89,7 +105,7 @@ impl Inventory {
         Some((*key, *replica))
     }
 
-    /// Fingerprint of everything that is held.
+    /// Fingerprint of every good replica.
     pub(crate) fn root(&self) -> Fingerprint {
         self.root
     }
@@ -99,12 +115,12 @@ impl Inventory {
         (0..).zip(self.buckets.iter().copied()).filter(|(_, hash)| !hash.is_empty())
     }
 
-    /// What is held in each of `buckets`, in order; buckets that do not exist are passed over.
+    /// The good replicas in each of `buckets`, in order; buckets that do not exist are passed over.
     pub(crate) fn list_buckets(&self, buckets: &[u32]) -> BTreeMap<u32, Vec<ReplicaId>> {
         let asked = buckets.iter().copied().filter(|bucket| *bucket < REPORT_BUCKETS);
         let mut listed: BTreeMap<u32, Vec<ReplicaId>> =
             asked.map(|bucket| (bucket, Vec::new())).collect();
-        for (key, replica) in &self.replicas {
+        for (key, replica) in self.replicas.iter().filter(|(_, replica)| replica.is_good()) {
             if let Some(entries) = listed.get_mut(&bucket_of(key.block)) {
                 entries.push(replica.id(*key));
             }
@@ -227,7 +243,8 @@ mod tests {
                     }
                 }
             }
-            let ids: BTreeSet<ReplicaId> = model.iter().map(|(key, held)| held.id(*key)).collect();
+            let good = model.iter().filter(|(_, held)| held.is_good());
+            let ids: BTreeSet<ReplicaId> = good.map(|(key, held)| held.id(*key)).collect();
             prop_assert_eq!(inventory.root(), sum(ids.iter()));
             prop_assert_eq!(inventory.len(), model.len() as u64);
             prop_assert_eq!(
@@ -236,7 +253,7 @@ mod tests {
             );
             for volume in [VolumeIndex(0), VolumeIndex(1)] {
                 let bytes: u64 =
-                    model.values().filter(|held| held.volume == volume).map(|held| held.length).sum();
+                    model.values().filter(|it| it.volume == volume).map(|it| it.length).sum();
                 prop_assert_eq!(inventory.stored_bytes(volume), bytes);
             }
             let asked: Vec<u32> = (0..REPORT_BUCKETS).collect();
