@@ -1,5 +1,5 @@
-//! The data server of Doldam: stores blocks as immutable files with a checksum tree, serves and forwards block streams,
-//! verifies what it holds, and obeys the namenode's orders.
+//! The data server of Doldam: stores blocks as immutable files with a checksum tree, serves and
+//! forwards block streams, verifies what it holds, and obeys the namenode's orders.
 //!
 //! [`run`] starts one over its data folders and leaves it to the given tasks:
 //!
@@ -28,6 +28,7 @@ mod blocks;
 mod config;
 mod driver;
 mod engine;
+pub mod inspect;
 mod late_syncer;
 mod metrics;
 mod namenode_link;

@@ -8,12 +8,14 @@ mod journal;
 mod message;
 mod namespace;
 mod settings;
+mod sidecar;
 mod stream;
 
 pub use journal::journal_segment;
 pub use message::{error_status, wire_message};
 pub use namespace::path;
 pub use settings::config;
+pub use sidecar::sidecar;
 pub use stream::{frame_header, handshake, proof, stream_message};
 
 /// One parser under test.
@@ -40,6 +42,7 @@ pub const PARSERS: &[Parser] = &[
         feed: journal_segment,
         seeds: journal::journal_segment_seeds,
     },
+    Parser { name: "sidecar", feed: sidecar, seeds: sidecar::sidecar_seeds },
     Parser { name: "config", feed: config, seeds: settings::config_seeds },
     Parser { name: "wire_message", feed: wire_message, seeds: message::wire_message_seeds },
 ];

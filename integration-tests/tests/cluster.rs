@@ -166,7 +166,7 @@ async fn a_datanode_of_another_cluster_is_refused_and_keeps_its_data() {
         .args(["--listen", &first.datanodes[1].address, "--namenode", second.address()])
         .output()
         .unwrap();
-    assert_eq!(stray.status.code(), Some(2), "{}", String::from_utf8_lossy(&stray.stderr));
+    assert_eq!(stray.status.code(), Some(3), "{}", String::from_utf8_lossy(&stray.stderr));
     let errors = String::from_utf8_lossy(&stray.stderr);
     assert!(errors.contains("cluster"), "it says why: {errors}");
     assert_eq!(second.report().await.unwrap().datanodes.len(), 1);
