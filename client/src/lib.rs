@@ -39,6 +39,7 @@ mod block_stream;
 mod client;
 mod config;
 mod create;
+mod empty;
 mod engine;
 mod error;
 mod feed;

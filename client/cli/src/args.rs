@@ -11,9 +11,11 @@ use clap::{Args, Parser, ValueEnum};
 use doldam_proto::block::BlockBytes;
 use doldam_proto::file::Durability;
 use doldam_proto::limits::REPLICATION_MAX;
+use doldam_proto::path::{FsPath, PathError};
 use doldam_runtime::config::{ByteSize, HumanDuration};
 
 use crate::command::Command;
+use crate::error::ErrorRecord;
 use crate::exit_code::EXIT_CODES_HELP;
 
 /// Doldam, a distributed file system: store, fetch and manage files, and run the servers.
@@ -44,7 +46,7 @@ pub(crate) struct GlobalArgs {
 
     /// Configuration file (TOML).
     ///
-    /// Without it $XDG_CONFIG_HOME/doldam/config.toml, then /etc/doldam/config.toml, if there.
+    /// Without it `$XDG_CONFIG_HOME/doldam/config.toml`, then /etc/doldam/config.toml, if there.
     #[arg(long, global = true, env = "DOLDAM_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -58,7 +60,7 @@ pub(crate) struct GlobalArgs {
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) quiet: bool,
 
-    /// Say more; twice for debugging. DOLDAM_LOG sets it by module.
+    /// Say more; twice for debugging. `DOLDAM_LOG` sets it by module.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
@@ -134,7 +136,15 @@ pub(crate) struct ParallelArgs {
 impl Cli {
     /// Reads the process's command line; prints help or what is wrong with it and leaves.
     pub(crate) fn from_command_line() -> Self {
-        Self::parse_from(spell_out(std::env::args_os().collect()))
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let wants_json = arguments.iter().any(|argument| argument == "--json");
+        Self::try_parse_from(spell_out(arguments)).unwrap_or_else(|error| {
+            if wants_json && error.use_stderr() {
+                eprintln!("{}", ErrorRecord::of_arguments(&error.render().to_string()));
+                std::process::exit(error.exit_code());
+            }
+            error.exit()
+        })
     }
 }
 
@@ -185,6 +195,11 @@ pub(crate) fn parse_address(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("`{port}` is no port; an address is HOST:PORT")),
     }
+}
+
+/// A path in the cluster, kept as typed: a slash at its end may matter.
+pub(crate) fn parse_remote(text: &str) -> Result<String, PathError> {
+    FsPath::parse(text).map(|_| text.to_owned())
 }
 
 /// A size with its unit, such as `64KiB`, `128MiB` or `1000`.
@@ -273,6 +288,8 @@ mod tests {
             ("doldam --namenode a:99999 ls", "is no port"),
             ("doldam --timeout 0s ls", "longer than 0"),
             ("doldam test /a", "required"),
+            ("doldam mkdir relative", "starts with `/`"),
+            ("doldam get /a/../b .", "`.` and `..` are not resolved"),
         ] {
             let refusal = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
             assert!(refusal.contains(reason), "{line}: {refusal}");

@@ -186,6 +186,22 @@ impl ErrorRecord {
     }
 }
 
+impl ErrorRecord {
+    /// The line for a command line that cannot be understood; `text` is what people would read.
+    pub(crate) fn of_arguments(text: &str) -> String {
+        let text = text.trim().strip_prefix("error: ").unwrap_or(text);
+        let (error, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        let record = Self {
+            command: "doldam",
+            error: one_line(error),
+            causes: Vec::new(),
+            next_step: one_line(rest),
+            exit_code: ExitCode::BadRequest as u8,
+        };
+        serde_json::to_string(&record).unwrap_or(record.error)
+    }
+}
+
 fn default_step(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Request => "check the path and the options; `doldam ls` shows what is there",
@@ -252,6 +268,15 @@ mod tests {
         assert_eq!(error.one_line(), "cannot read x/y: gone");
         assert_eq!(error.exit_code(), ExitCode::BadRequest);
         assert_eq!(error.next_step(), "check that the path exists");
+    }
+
+    #[test]
+    fn a_bad_command_line_is_one_json_object() {
+        let line = ErrorRecord::of_arguments("error: no `x`\n  [y]\n\nUsage: z\n\nFor more\n");
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(record["error"], "no `x` [y]");
+        assert_eq!(record["next_step"], "Usage: z For more");
+        assert_eq!(record["exit_code"], 2);
     }
 
     #[test]

@@ -63,10 +63,7 @@ fn kind_of(metadata: &Metadata) -> LocalKind {
 /// # Errors
 /// If nothing is there and nothing matches.
 pub(crate) fn expand(typed: &Path) -> Result<Vec<PathBuf>, CommandError> {
-    let missing = match fs::symlink_metadata(typed) {
-        Ok(_) => return Ok(vec![typed.to_owned()]),
-        Err(error) => error,
-    };
+    let Err(missing) = fs::symlink_metadata(typed) else { return Ok(vec![typed.to_owned()]) };
     let text = typed.to_str().filter(|text| glob::is_pattern(text));
     let Some(pattern) = text else { return Err(CommandError::local("read", typed)(missing)) };
     let steps = glob::parse(pattern)?;

@@ -51,9 +51,10 @@ pub(crate) fn init_logging(global: &GlobalArgs, command: &Command) -> Result<(),
         0 => {}
         1 => options.filter = LogOptions::server().filter,
         _ => {
-            options.filter = "info,doldam=debug,doldam_namenode=debug,doldam_datanode=debug,\
-             doldam_client=debug,doldam_runtime=debug"
-                .to_owned()
+            options.filter = String::from(
+                "info,doldam=debug,doldam_namenode=debug,doldam_datanode=debug,\
+                 doldam_client=debug,doldam_runtime=debug",
+            );
         }
     }
     if let Some(LogFormatChoice::Json) = command.log_format() {

@@ -5,7 +5,10 @@ use std::fmt;
 use doldam_client::Verification;
 use serde::Serialize;
 
-use crate::output::size::{counted, human_bytes, human_rate, human_seconds};
+use crate::output::size::{counted, grouped, human_bytes, human_rate, human_seconds};
+
+/// Below this average it is the number of files that takes the time.
+const SMALL_FILE_BYTES_MAX: u64 = 256 << 10;
 
 /// What `put`, `get` and `cp` did, for people.
 #[derive(Debug, Default)]
@@ -31,12 +34,23 @@ impl fmt::Display for Summary {
             counted(self.files, "file", "files"),
             human_bytes(self.bytes),
             human_seconds(self.seconds),
-            human_rate(self.bytes, self.seconds)
+            self.rate()
         )?;
         if self.failed > 0 {
             write!(formatter, ", {} failed", counted(self.failed, "file", "files"))?;
         }
         Ok(())
+    }
+}
+
+impl Summary {
+    /// What was the limit: bytes of large files, or the number of small ones.
+    fn rate(&self) -> String {
+        if self.files > 1 && self.bytes / self.files < SMALL_FILE_BYTES_MAX && self.seconds > 0.0 {
+            format!("{} files/s", grouped((self.files as f64 / self.seconds).round() as u64))
+        } else {
+            human_rate(self.bytes, self.seconds)
+        }
     }
 }
 
@@ -100,7 +114,9 @@ mod tests {
         let mut summary =
             Summary { verb: "stored", files: 2, bytes: 2_000_000, seconds: 0.5, failed: 0 };
         assert_eq!(summary.to_string(), "stored 2 files, 1.9 MiB in 0.5 s (4.0 MB/s)");
-        summary.failed = 1;
+        summary.files = 1000;
+        assert_eq!(summary.to_string(), "stored 1,000 files, 1.9 MiB in 0.5 s (2,000 files/s)");
+        (summary.files, summary.failed) = (2, 1);
         assert!(summary.to_string().ends_with("(4.0 MB/s), 1 file failed"));
     }
 }

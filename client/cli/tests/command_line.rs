@@ -1,5 +1,7 @@
 //! The command line without a cluster: help, wrong arguments, configuration, unreachable servers.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic, in helpers too")]
+
 mod support;
 
 use support::{Home, finish};
@@ -92,6 +94,9 @@ fn an_unreachable_namenode_is_named_with_the_next_step_and_soon() {
         "help: ",
         "--namenode or DOLDAM_NAMENODE",
     ]);
+    let wrong = home.run(&["--json", "mkdir", "relative"]).expect(2);
+    let error: serde_json::Value = serde_json::from_str(wrong.stderr.trim()).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("starts with `/`"), "{error}");
     let finished = home.run(&[&["--json"], &command[..]].concat()).expect(3);
     let error: serde_json::Value = serde_json::from_str(finished.stderr.trim()).unwrap();
     assert_eq!(error["command"], "ls");

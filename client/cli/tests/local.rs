@@ -1,5 +1,7 @@
 //! `local`, `namenode` and `datanode`: starting, stopping, starting again.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic, in helpers too")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

@@ -2,6 +2,7 @@
 
 use doldam_client::Client;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::sink::Sink;
@@ -18,7 +19,7 @@ Examples:
   doldam cat '/logs/2026-03-*.gz' | gunzip")]
 pub(crate) struct CatArgs {
     /// Files or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 }
 

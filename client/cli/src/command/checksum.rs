@@ -8,6 +8,7 @@ use doldam_client::Client;
 use doldam_proto::digest::FileDigest;
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::destination::remote_path;
 use crate::error::CommandError;
@@ -31,7 +32,7 @@ Examples:
   doldam checksum --check archive.b3     compare with what was kept; exit code 1 if any differs")]
 pub(crate) struct ChecksumArgs {
     /// Files or patterns in the cluster.
-    #[arg(required_unless_present = "check", value_name = "PATH")]
+    #[arg(required_unless_present = "check", value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Every file below a directory.

@@ -7,7 +7,7 @@ use std::fmt;
 use doldam_client::{Client, WriteOptions};
 use serde::Serialize;
 
-use crate::args::{ParallelArgs, WriteArgs};
+use crate::args::{ParallelArgs, WriteArgs, parse_remote};
 use crate::command::CommandResult;
 use crate::command::put::{existing, write_options};
 use crate::destination::{place, remote_path};
@@ -33,11 +33,11 @@ Examples:
   doldam cp --replication 2 '/logs/*.gz' /cold/")]
 pub(crate) struct CpArgs {
     /// Files, directories or patterns in the cluster.
-    #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
+    #[arg(required = true, num_args = 1.., value_name = "SOURCE", value_parser = parse_remote)]
     sources: Vec<String>,
 
     /// The path of the copy, or the directory to copy into.
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = parse_remote)]
     target: String,
 
     /// Directories with all that is below them.

@@ -6,6 +6,7 @@ use doldam_client::Client;
 use doldam_proto::path::FsPath;
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::size::human_bytes;
@@ -27,7 +28,7 @@ Examples:
 )]
 pub(crate) struct DuArgs {
     /// Directories, files or patterns in the cluster.
-    #[arg(default_value = "/", value_name = "PATH")]
+    #[arg(default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// One line per PATH only.

@@ -7,6 +7,7 @@ use doldam_client::FileStatus;
 use doldam_proto::path::FsPath;
 use doldam_runtime::config::ByteSize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::glob::name_matcher;
@@ -29,7 +30,7 @@ Examples:
   doldam find /scratch -mtime +30 -type f --json | jq -r .path")]
 pub(crate) struct FindArgs {
     /// Where to start: directories, files or patterns in the cluster.
-    #[arg(default_value = "/", value_name = "PATH")]
+    #[arg(default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// The name matches this pattern: `*`, `?`, `[a-z]`, `{a,b}`.

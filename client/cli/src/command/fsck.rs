@@ -6,6 +6,7 @@ use doldam_client::{BlockHealth, Client, FsckFile};
 use futures::StreamExt;
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::command::stat::BlockLine;
 use crate::destination::remote_path;
@@ -27,7 +28,7 @@ Examples:
   doldam fsck --json | jq -r 'select(.health == \"missing\").path'")]
 pub(crate) struct FsckArgs {
     /// File or directory to start at.
-    #[arg(default_value = "/", value_name = "PATH")]
+    #[arg(default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     path: String,
 
     /// Healthy files too, with all their blocks.

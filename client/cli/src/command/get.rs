@@ -9,7 +9,7 @@ use doldam_client::{Client, GetOptions, ReadReport};
 use doldam_runtime::Seams;
 use serde::Serialize;
 
-use crate::args::ParallelArgs;
+use crate::args::{ParallelArgs, parse_remote};
 use crate::command::{CommandResult, cat};
 use crate::destination::{Existing, place};
 use crate::error::CommandError;
@@ -36,7 +36,7 @@ Examples:
   doldam get /data.tar - | tar x               to standard output")]
 pub(crate) struct GetArgs {
     /// Files, directories or patterns in the cluster.
-    #[arg(required = true, num_args = 1.., value_name = "REMOTE")]
+    #[arg(required = true, num_args = 1.., value_name = "REMOTE", value_parser = parse_remote)]
     sources: Vec<String>,
 
     /// Where to: an existing directory, the path of the new file or directory, or `-` for standard
@@ -159,13 +159,12 @@ fn existing(target: &Path) -> Existing {
 }
 
 fn get_options(parallel: Option<usize>, args: &GetArgs) -> GetOptions {
-    let mut options = GetOptions::default();
-    options.overwrite = args.overwrite;
-    options.sync = args.sync;
-    if let Some(parallel) = parallel {
-        options.parallel = parallel;
+    let options =
+        GetOptions { overwrite: args.overwrite, sync: args.sync, ..GetOptions::default() };
+    match parallel {
+        Some(parallel) => GetOptions { parallel, ..options },
+        None => options,
     }
-    options
 }
 
 /// Fetches one file after another.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use doldam_client::Client;
 
-use crate::args::parse_bytes;
+use crate::args::{parse_bytes, parse_remote};
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::sink::Sink;
@@ -23,7 +23,7 @@ Examples:
   doldam head -c 512 /images/disk.img | xxd")]
 pub(crate) struct HeadArgs {
     /// Files or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Lines to print.

@@ -3,6 +3,7 @@
 use doldam_client::Client;
 use futures::StreamExt;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::entry::{EntryRecord, EntryStyle};
@@ -15,6 +16,7 @@ use crate::sources::Outcomes;
 /// Names come in byte order, directories with a `/` behind them. With -l: kind, replicas, size in
 /// bytes, last change (UTC) and name.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     disable_help_flag = true,
     after_help = "\
@@ -25,7 +27,7 @@ Examples:
 )]
 pub(crate) struct LsArgs {
     /// Directories, files or patterns in the cluster.
-    #[arg(default_value = "/", value_name = "PATH")]
+    #[arg(default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Everything about each entry, not only its name.
@@ -67,7 +69,8 @@ pub(crate) async fn run(session: &mut Session, args: LsArgs) -> CommandResult {
     let (directories, files): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.status.is_dir() && !args.directory);
     for entry in &files {
-        session.output.record(&EntryRecord::from(entry).styled(style.clone()))?;
+        let printed = session.output.record(&EntryRecord::from(entry).styled(style.clone()));
+        outcomes.take(session, printed)?;
     }
     let mut needs_gap = !files.is_empty();
     for entry in directories {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::destination::remote_path;
 use crate::error::CommandError;
@@ -18,7 +19,7 @@ Examples:
   doldam mkdir -p /archive/2026/03")]
 pub(crate) struct MkdirArgs {
     /// Directories to create.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Create missing parents too; a directory that exists is no error.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::command::put::existing;
 use crate::destination::{below, place, remote_path};
@@ -23,11 +24,11 @@ Examples:
   doldam mv --replace /site.new /site.html")]
 pub(crate) struct MvArgs {
     /// Files, directories or patterns in the cluster.
-    #[arg(required = true, num_args = 1.., value_name = "SOURCE")]
+    #[arg(required = true, num_args = 1.., value_name = "SOURCE", value_parser = parse_remote)]
     sources: Vec<String>,
 
     /// The new path, or the directory to move into.
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = parse_remote)]
     target: String,
 
     /// Replace an existing file, or an empty directory.

@@ -9,7 +9,7 @@ use doldam_client::{Client, Durability, PutOptions, WriteOptions, WriteReport};
 use doldam_proto::path::FsPath;
 use serde::Serialize;
 
-use crate::args::{ParallelArgs, WriteArgs};
+use crate::args::{ParallelArgs, WriteArgs, parse_remote};
 use crate::command::CommandResult;
 use crate::config::Settings;
 use crate::destination::{Existing, place, remote_path};
@@ -43,7 +43,7 @@ pub(crate) struct PutArgs {
     sources: Vec<PathBuf>,
 
     /// Where to: an existing directory, or the path of the new file or directory.
-    #[arg(value_name = "REMOTE")]
+    #[arg(value_name = "REMOTE", value_parser = parse_remote)]
     target: String,
 
     /// Replace existing files.
@@ -230,16 +230,16 @@ pub(crate) fn write_options(settings: &Settings) -> WriteOptions {
 }
 
 fn put_options(settings: &Settings, args: &PutArgs) -> PutOptions {
-    let mut options = PutOptions::default();
-    options.create = WriteOptions {
+    let create = WriteOptions {
         overwrite: args.overwrite,
         parents: args.parents,
         ..write_options(settings)
     };
-    if let Some(parallel) = settings.parallel {
-        options.parallel = parallel;
+    let options = PutOptions { create, ..PutOptions::default() };
+    match settings.parallel {
+        Some(parallel) => PutOptions { parallel, ..options },
+        None => options,
     }
-    options
 }
 
 /// Stores one file after another.

@@ -5,6 +5,7 @@ use std::fmt;
 use doldam_client::Client;
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::remote_tree::{RemoteEntry, expand};
@@ -23,7 +24,7 @@ Examples:
   doldam rm -f '/tmp/*.part'            no error if nothing is there")]
 pub(crate) struct RmArgs {
     /// Files, directories or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Directories with all that is below them.

@@ -8,7 +8,7 @@ use doldam_proto::limits::REPLICATION_MAX;
 use futures::StreamExt;
 use serde::Serialize;
 
-use crate::args::parse_duration;
+use crate::args::{parse_duration, parse_remote};
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::size::human_seconds;
@@ -34,7 +34,7 @@ pub(crate) struct SetrepArgs {
     replication: u32,
 
     /// Files or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Every file below a directory.
@@ -87,24 +87,26 @@ pub(crate) async fn run(session: &mut Session, args: SetrepArgs) -> CommandResul
                 debug_assert!(level == 0 || args.recursive);
                 set(&client, &entry, args.replication).await.map(Some)
             };
-            match outcomes.take(session, set.await)? {
-                Some(Some(record)) => {
+            match set.await {
+                Ok(Some(record)) => {
                     session.changed(&record)?;
-                    if args.wait {
-                        changed.push(record.path);
-                    }
+                    changed.push(record.path);
                 }
-                Some(None) => {}
-                // A directory without -R: what is below it is not meant.
-                None => break,
+                Ok(None) => {}
+                // Of a directory without -R what is below is not meant either.
+                Err(error) => {
+                    outcomes.fail(session, &error);
+                    break;
+                }
             }
         }
     }
     let deadline = session.now() + args.wait_max;
     for path in changed {
-        if let Err(error) = wait(session, &client, &path, &args, deadline).await {
-            outcomes.fail(session, &error);
-        }
+        let waited = async {
+            if args.wait { wait(session, &client, &path, &args, deadline).await } else { Ok(()) }
+        };
+        outcomes.take(session, waited.await)?;
     }
     Ok(outcomes.exit_code())
 }

@@ -6,6 +6,7 @@ use doldam_client::{Client, FileKind, FsckBlock};
 use futures::StreamExt;
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::output::entry::EntryRecord;
@@ -24,7 +25,7 @@ Examples:
   doldam stat --json / | jq .modified_ms")]
 pub(crate) struct StatArgs {
     /// Files, directories or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Each block with its replicas.

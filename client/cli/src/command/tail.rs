@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use doldam_client::{Client, FileReader};
 
-use crate::args::parse_bytes;
+use crate::args::{parse_bytes, parse_remote};
 use crate::command::CommandResult;
 use crate::command::head::title;
 use crate::error::CommandError;
@@ -24,7 +24,7 @@ Examples:
   doldam tail -c 22 /archive.zip | xxd")]
 pub(crate) struct TailArgs {
     /// Files or patterns in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Lines to print.

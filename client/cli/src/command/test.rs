@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use doldam_client::FileStatus;
+use doldam_client::{FileStatus, FsError};
 use serde::Serialize;
 
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::destination::remote_path;
 use crate::error::CommandError;
@@ -22,7 +23,7 @@ pub(crate) struct TestArgs {
     question: Question,
 
     /// A path in the cluster.
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", value_parser = parse_remote)]
     path: String,
 }
 
@@ -74,7 +75,11 @@ impl fmt::Display for AnswerRecord {
 pub(crate) async fn run(session: &mut Session, args: TestArgs) -> CommandResult {
     let path = remote_path(&args.path)?;
     let client = session.connect().await?;
-    let found = client.try_stat(&path).await.map_err(CommandError::cluster("test", &path))?;
+    let found = match client.try_stat(&path).await {
+        // A file stands in the way, so nothing can be at the path.
+        Err(error) if matches!(error.refusal(), Some(FsError::NotADirectory { .. })) => None,
+        found => found.map_err(CommandError::cluster("test", &path))?,
+    };
     let answer = args.question.answer(found.as_ref());
     session.changed(&AnswerRecord { path: path.to_string(), answer })?;
     Ok(if answer { ExitCode::Done } else { ExitCode::AnswerIsNo })

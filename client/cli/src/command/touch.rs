@@ -2,7 +2,7 @@
 
 use doldam_client::Client;
 
-use crate::args::WriteArgs;
+use crate::args::{WriteArgs, parse_remote};
 use crate::command::CommandResult;
 use crate::command::put::write_options;
 use crate::destination::remote_path;
@@ -19,7 +19,7 @@ Examples:
   doldam touch -c /logs/app.log         not if it is missing")]
 pub(crate) struct TouchArgs {
     /// Files or directories in the cluster.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required = true, value_name = "PATH", value_parser = parse_remote)]
     paths: Vec<String>,
 
     /// Do not create what is missing.
@@ -63,8 +63,7 @@ async fn touch(
         return Ok(None);
     } else {
         let settings = session.settings.clone().with_write(&args.write);
-        let created = client.create(&path).options(write_options(&settings)).open().await;
-        created.map_err(error())?.close().await.map_err(error())?.status
+        client.create_empty(&path, write_options(&settings)).await.map_err(error())?.status
     };
     let style = EntryStyle { long: true, ..EntryStyle::default() };
     Ok(Some(EntryRecord::new(&path, &status).styled(style)))

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 
 use super::{Workplace, median};
-use crate::args::{ParallelArgs, WriteArgs, parse_bytes};
+use crate::args::{ParallelArgs, WriteArgs, parse_bytes, parse_remote};
 use crate::command::CommandResult;
 use crate::command::put::write_options;
 use crate::error::CommandError;
@@ -47,7 +47,7 @@ pub(crate) struct IoArgs {
     runs: u32,
 
     /// Directory in the cluster to work in.
-    #[arg(long, default_value = "/", value_name = "PATH")]
+    #[arg(long, default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     path: String,
 
     /// Local folder for the files that are stored and fetched [default: that for temporary files].

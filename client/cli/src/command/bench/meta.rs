@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use doldam_client::{Client, ClientError};
+use doldam_client::{Client, ClientError, WriteOptions};
 use doldam_runtime::Seams;
 use doldam_runtime::tasks::spawn_detached;
 use futures::StreamExt;
@@ -13,6 +13,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Workplace;
+use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::exit_code::ExitCode;
@@ -52,7 +53,7 @@ pub(crate) struct MetaArgs {
     connections: u8,
 
     /// Directory in the cluster to work in.
-    #[arg(long, default_value = "/", value_name = "PATH")]
+    #[arg(long, default_value = "/", value_name = "PATH", value_parser = parse_remote)]
     path: String,
 }
 
@@ -84,6 +85,12 @@ struct Measured {
     max_ms: f64,
 }
 
+/// A rate, which is never negative, without its fraction.
+#[expect(clippy::cast_sign_loss, reason = "rates are positive")]
+fn whole(per_second: f64) -> u64 {
+    per_second.round() as u64
+}
+
 impl fmt::Display for MetaRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -94,7 +101,7 @@ impl fmt::Display for MetaRecord {
         let rows = self.operations.iter().map(|measured| {
             [
                 measured.operation.to_owned(),
-                grouped(measured.per_second.round() as u64),
+                grouped(whole(measured.per_second)),
                 format!("{:.2}", measured.p50_ms),
                 format!("{:.2}", measured.p99_ms),
                 format!("{:.2}", measured.max_ms),
@@ -174,7 +181,7 @@ impl Operation {
         let path = |kind: char| format!("{base}/c{directory}/{kind}{op}");
         match self {
             Self::Mkdir => client.mkdir(path('d'), false).await.map(drop),
-            Self::Create => client.create(path('f')).open().await?.close().await.map(drop),
+            Self::Create => client.create_empty(path('f'), WriteOptions::default()).await.map(drop),
             Self::Stat => client.stat(path('f')).await.map(drop),
             Self::List => list(client, &format!("{base}/listed")).await,
             Self::Rename => client.rename(path('f'), path('g'), false).await,

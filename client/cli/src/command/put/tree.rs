@@ -182,16 +182,13 @@ fn source_name(source: &Path) -> Result<Option<String>, CommandError> {
     if text == "." || text.ends_with("/.") || text == "/" {
         return Ok(None);
     }
-    let named = match source.file_name() {
-        Some(name) => name.to_owned(),
+    let named = if let Some(name) = source.file_name() {
+        name.to_owned()
+    } else {
         // `..` has the name of the directory it leads to.
-        None => {
-            let real = source.canonicalize().map_err(CommandError::local("read", source))?;
-            match real.file_name() {
-                Some(name) => name.to_owned(),
-                None => return Ok(None),
-            }
-        }
+        let real = source.canonicalize().map_err(CommandError::local("read", source))?;
+        let Some(name) = real.file_name() else { return Ok(None) };
+        name.to_owned()
     };
     named.into_string().map(Some).map_err(|_| {
         CommandError::request(
