@@ -47,7 +47,7 @@ impl Summary {
     /// What was the limit: bytes of large files, or the number of small ones.
     fn rate(&self) -> String {
         if self.files > 1 && self.bytes / self.files < SMALL_FILE_BYTES_MAX && self.seconds > 0.0 {
-            format!("{} files/s", grouped((self.files as f64 / self.seconds).round() as u64))
+            format!("{:.0} files/s", self.files as f64 / self.seconds)
         } else {
             human_rate(self.bytes, self.seconds)
         }
