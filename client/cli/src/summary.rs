@@ -5,7 +5,7 @@ use std::fmt;
 use doldam_client::Verification;
 use serde::Serialize;
 
-use crate::output::size::{counted, grouped, human_bytes, human_rate, human_seconds};
+use crate::output::size::{counted, human_bytes, human_rate, human_seconds};
 
 /// Below this average it is the number of files that takes the time.
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 10;
