@@ -1,7 +1,8 @@
 //! The replicas of this node on its disks.
 //!
-//! A replica is two files that never change once they are published: the bytes of the block, and a sidecar with the
-//! tree over them. Every name on disk is in [`layout`], every byte of our formats in `docs/formats.md`.
+//! A replica is two files that never change once they are published: the bytes of the block, and a
+//! sidecar with the tree over them. Every name on disk is in [`layout`], every byte of our formats
+//! in `docs/formats.md`.
 //!
 //! * [`layout`]: folders and file names.
 //! * [`version_file`], [`sidecar`], [`scrub_file`]: the formats, each with its reader and writer.
@@ -13,8 +14,8 @@
 //! * [`late_sync`]: the syncs that were not waited for.
 //! * [`verify`]: whether a replica is what it should be.
 //!
-//! Everything in here blocks. What touches no more than the page cache is called inline by the block streams; whatever
-//! waits for a disk (syncs, verification) runs in blocking threads.
+//! Everything in here blocks. What touches no more than the page cache is called inline by the
+//! block streams; whatever waits for a disk (syncs, verification) runs in blocking threads.
 
 pub(crate) mod late_sync;
 pub(crate) mod layout;
@@ -127,8 +128,8 @@ pub(crate) fn is_full(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether an error while changing a folder means that the folder can no longer be trusted with new blocks: all but
-/// a lack of room, of memory or of file handles, which pass.
+/// Whether an error while changing a folder means that the folder can no longer be trusted with new
+/// blocks: all but a lack of room, of memory or of file handles, which pass.
 pub(crate) fn is_folder_failure(cause: &io::Error) -> bool {
     use rustix::io::Errno;
     let passing = [Errno::NFILE, Errno::MFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
@@ -138,8 +139,9 @@ pub(crate) fn is_folder_failure(cause: &io::Error) -> bool {
     !is_full(cause) && !is_passing
 }
 
-/// Whether an error while reading means that this replica is damaged: a file is missing or too short, or the disk
-/// cannot read it. A lack of memory or file handles says nothing about the replica.
+/// Whether an error while reading means that this replica is damaged: a file is missing or too
+/// short, or the disk cannot read it. A lack of memory or file handles says nothing about the
+/// replica.
 pub(crate) fn is_damage(cause: &io::Error) -> bool {
     matches!(
         cause.kind(),

@@ -1,5 +1,5 @@
-//! Settings of a datanode. What a file, the environment and flags say is put together by the command line; what
-//! they do not say keeps the defaults here.
+//! Settings of a datanode. What a file, the environment and flags say is put together by the
+//! command line; what they do not say keeps the defaults here.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub struct DatanodeConfig {
     pub dirs: Vec<PathBuf>,
     /// `HOST:PORT` of the block stream server; port 0 takes any free one.
     pub listen: String,
-    /// `HOST:PORT` under which clients and other datanodes reach it. By default `listen`, with this machine's name
-    /// in place of an address that stands for all.
+    /// `HOST:PORT` under which clients and other datanodes reach it. By default `listen`, with this
+    /// machine's name in place of an address that stands for all.
     pub advertise: Option<String>,
     /// `HOST:PORT` of each namenode.
     pub namenodes: Vec<String>,
@@ -38,8 +38,8 @@ pub struct DatanodeConfig {
     pub scrub_interval: HumanDuration,
     /// Threads that serve block streams; 0 means one per processor.
     pub data_threads: usize,
-    /// Blocks that are written, read or copied at once; more requests are refused as busy. Each takes up to about
-    /// 1.2 MiB of memory.
+    /// Blocks that are written, read or copied at once; more requests are refused as busy. Each
+    /// takes up to about 1.2 MiB of memory.
     pub streams_max: usize,
     /// Connections at once, busy or not; more are closed.
     pub connections_max: usize,
@@ -51,7 +51,8 @@ pub struct DatanodeConfig {
     pub connect_timeout: HumanDuration,
     /// Silence of a client in the middle of a block after which it counts as gone.
     pub client_timeout: HumanDuration,
-    /// Silence of the next datanode of a pipeline, while it owes an acknowledgement, after which it counts as gone.
+    /// Silence of the next datanode of a pipeline, while it owes an acknowledgement, after which it
+    /// counts as gone.
     pub downstream_timeout: HumanDuration,
     /// How long the next datanode of a pipeline may take to sync and publish a block.
     pub sync_timeout: HumanDuration,

@@ -1,8 +1,8 @@
 //! Carries out the namenode's orders: the only caller of the [order book](crate::engine::orders).
 //!
-//! A loop that waits for orders, for the end of those that run, or for a deadline; asks the book what to do; and does
-//! it. Copies run on the data runtimes, what waits for a disk runs in blocking threads, so the loop itself never waits
-//! for an order.
+//! A loop that waits for orders, for the end of those that run, or for a deadline; asks the book
+//! what to do; and does it. Copies run on the data runtimes, what waits for a disk runs in blocking
+//! threads, so the loop itself never waits for an order.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -83,7 +83,8 @@ impl Driver {
         (Self { node, runtimes, tasks, book, events, ended, end }, heard)
     }
 
-    /// Carries out orders until the server stops. Orders that run then are left to end by themselves.
+    /// Carries out orders until the server stops. Orders that run then are left to end by
+    /// themselves.
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
         loop {
             let now = self.node.seams.clock.now();
@@ -209,7 +210,8 @@ async fn within(
     }
 }
 
-/// Compares a replica with what the namenode knows of it. That it is bad is news, not a failure of the order.
+/// Compares a replica with what the namenode knows of it. That it is bad is news, not a failure of
+/// the order.
 fn verify_replica(node: &Node, order: VerifyOrder) -> Result<(), String> {
     let key = ReplicaKey { block: order.block, generation: order.generation };
     let expected = Ordered { length: order.length, value: order.chaining_value };

@@ -1,7 +1,7 @@
 //! What a datanode decides, apart from what it does.
 //!
-//! Nothing in here waits, reads a clock, touches a disk or a socket, or takes a lock: state and events go in,
-//! decisions come out, and one history of inputs has one outcome.
+//! Nothing in here waits, reads a clock, touches a disk or a socket, or takes a lock: state and
+//! events go in, decisions come out, and one history of inputs has one outcome.
 //!
 //! * [`replica`]: what a replica is and the states it goes through.
 //! * [`inventory`]: all replicas of the node, with their running fingerprints.
@@ -11,6 +11,8 @@
 //! * [`outbox`]: what the namenode has to be told, until it surely was.
 //! * [`scrub_plan`]: what to verify next, and how fast.
 //! * [`volume_choice`]: which data folder takes a new block.
+
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub(crate) mod inventory;
 pub(crate) mod orders;

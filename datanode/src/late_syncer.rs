@@ -1,5 +1,5 @@
-//! Carries out, every few seconds, the syncs that writers did not wait for. What waits and how it is done is in
-//! [`late_sync`](crate::blocks::late_sync).
+//! Carries out, every few seconds, the syncs that writers did not wait for. What waits and how it
+//! is done is in [`late_sync`](crate::blocks::late_sync).
 
 use std::convert::Infallible;
 use std::sync::Arc;

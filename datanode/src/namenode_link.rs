@@ -1,8 +1,10 @@
-//! The link to the namenode: registers, then keeps one stream of heartbeats one way and orders the other.
+//! The link to the namenode: registers, then keeps one stream of heartbeats one way and orders the
+//! other.
 //!
-//! When the stream breaks, the node registers again, with the next namenode if several are known. What was sent shortly
-//! before is sent again ([`Outbox`](crate::engine::outbox)). Only two things end the link, and with it the process: the
-//! node belongs to another cluster, or the namenode speaks another version; neither mends itself.
+//! When the stream breaks, the node registers again, with the next namenode if several are known.
+//! What was sent shortly before is sent again ([`Outbox`](crate::engine::outbox)). Only two things
+//! end the link, and with it the process: the node belongs to another cluster, or the namenode
+//! speaks another version; neither mends itself.
 
 mod message;
 mod session;
@@ -133,7 +135,7 @@ pub(crate) async fn keep_link(
                 }
                 let pause = backoff.next_pause(&*node.seams.random);
                 let why = chain(&status);
-                warn!(namenode, code = ?status.code(), why, ?pause, "no link to the namenode; trying again");
+                warn!(namenode, why, ?pause, "no link to the namenode; trying again");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = node.stopping.cancelled() => return Ok(()),
@@ -226,7 +228,8 @@ fn refused(namenode: &str, status: Status) -> End {
     }
 }
 
-/// Writes down to which cluster this node belongs, before anything is done in its name. A node joins once.
+/// Writes down to which cluster this node belongs, before anything is done in its name. A node
+/// joins once.
 async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<(), End> {
     match node.membership.cluster() {
         Some(ours) if ours == cluster => return Ok(()),

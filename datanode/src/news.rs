@@ -11,10 +11,12 @@ use crate::engine::orders::Answer;
 use crate::engine::outbox::{Outbox, ReplicaEvent};
 use crate::engine::replica::ReplicaKey;
 
-/// Answers that wait while there is no stream. The namenode that gave older orders has given up on them.
+/// Answers that wait while there is no stream. The namenode that gave older orders has given up on
+/// them.
 const ANSWERS_MAX: usize = 10_000;
 
-/// Parts of reports that wait to be sent; a namenode asks for the next only when it has the one before.
+/// Parts of reports that wait to be sent; a namenode asks for the next only when it has the one
+/// before.
 const REPORTS_MAX: usize = 4096;
 
 /// A part of a report that fits one message.
@@ -68,7 +70,8 @@ impl News {
         self.changed.notify_one();
     }
 
-    /// A report was made. One that does not fit is not sent at all: it would be taken for the whole.
+    /// A report was made. One that does not fit is not sent at all: it would be taken for the
+    /// whole.
     ///
     /// # Errors
     /// If too many parts wait already.
@@ -112,8 +115,8 @@ impl News {
         self.outbox.lock().stream_alive(now);
     }
 
-    /// The stream to the namenode broke: what it may not have is sent again. Reports and answers are not: who asked for
-    /// them asks again, or is gone.
+    /// The stream to the namenode broke: what it may not have is sent again. Reports and answers
+    /// are not: who asked for them asks again, or is gone.
     pub(crate) fn stream_lost(&self) {
         self.outbox.lock().stream_lost();
         *self.replies.lock() = Replies::default();

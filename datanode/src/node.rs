@@ -42,8 +42,8 @@ impl Node {
     }
 }
 
-/// Who a datanode is, as far as it knows. The uuid is its own from the first start; it learns its cluster when it first
-/// registers, and its short id at each start.
+/// Who a datanode is, as far as it knows. The uuid is its own from the first start; it learns its
+/// cluster when it first registers, and its short id at each start.
 pub(crate) struct Membership {
     /// As it knows itself.
     pub(crate) uuid: NodeUuid,

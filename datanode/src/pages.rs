@@ -74,7 +74,8 @@ fn page(node: &Node) -> String {
     let replicas = node.store.state().inventory.len();
     format!(
         "<p>node {}, rack {rack}, {replicas} replicas, {} streams</p>\n\
-         <table><tr><th>folder</th><th>bytes</th><th>stored</th><th>available</th><th>state</th></tr>\n\
+         <table><tr><th>folder</th><th>bytes</th><th>stored</th>\
+         <th>available</th><th>state</th></tr>\n\
          {rows}</table>",
         node.membership.uuid,
         node.active_streams()

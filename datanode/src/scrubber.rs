@@ -1,8 +1,10 @@
-//! Verifies all replicas in the background, slowly, so that damage is found while good copies are left.
+//! Verifies all replicas in the background, slowly, so that damage is found while good copies are
+//! left.
 //!
-//! What to verify next is decided in [`scrub_plan`](crate::engine::scrub_plan); the position is kept in the first data
-//! folder that takes it. A data folder that failed is looked through at once and quickly: what can no longer be opened
-//! there is reported, so that it is copied elsewhere without waiting for a reader to run into it.
+//! What to verify next is decided in [`scrub_plan`](crate::engine::scrub_plan); the position is
+//! kept in the first data folder that takes it. A data folder that failed is looked through at once
+//! and quickly: what can no longer be opened there is reported, so that it is copied elsewhere
+//! without waiting for a reader to run into it.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -128,7 +130,8 @@ impl Scrubber {
                 let (store, index) = (Arc::clone(&self.node.store), volume.index());
                 let found = in_thread(move || Ok(probe(&store, index))).await;
                 if let Ok(bad) = found {
-                    warn!(folder = %volume.layout().root().display(), bad, "looked through a failed folder");
+                    let folder = volume.layout().root().display();
+                    warn!(%folder, bad, "looked through a failed folder");
                 }
             }
         }

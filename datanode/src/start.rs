@@ -101,7 +101,8 @@ impl DatanodeHandle {
         self.node.membership.cluster()
     }
 
-    /// Waits until it has registered with a namenode for the first time since its start. Cancel-safe.
+    /// Waits until it has registered with a namenode for the first time since its start.
+    /// Cancel-safe.
     pub async fn registered(&self) -> NodeId {
         self.node.membership.registered().await
     }
@@ -121,8 +122,9 @@ impl std::fmt::Debug for DatanodeHandle {
     }
 }
 
-/// Starts a datanode. When this returns, it listens and its replicas are known; it registers in the background, and again
-/// whenever it has to. It stops with `tasks`, and stops them if it cannot go on ([`DatanodeHandle::failure`]).
+/// Starts a datanode. When this returns, it listens and its replicas are known; it registers in the
+/// background, and again whenever it has to. It stops with `tasks`, and stops them if it cannot go
+/// on ([`DatanodeHandle::failure`]).
 ///
 /// # Errors
 /// If a setting makes no sense, a data folder cannot be used, or an address cannot be listened at.
@@ -208,7 +210,8 @@ async fn bind(seams: &Seams, address: &str) -> Result<(Box<dyn Listener>, String
     Ok((listener, local))
 }
 
-/// `local` as others can reach it: the name of this machine in place of an address that stands for all.
+/// `local` as others can reach it: the name of this machine in place of an address that stands for
+/// all.
 fn reachable(local: &str) -> String {
     match local.parse::<std::net::SocketAddr>() {
         Ok(address) if address.ip().is_unspecified() => {
@@ -298,13 +301,15 @@ fn settle_duplicate(store: &Arc<BlockStore>, key: ReplicaKey, second: Replica) {
     let held = |store: &BlockStore| store.state().inventory.get(key);
     let Some(first) = held(store) else { return };
     let mut judged = judge_duplicate(&first, &second, || store.verify(key, None).is_ok());
-    // If the first was verified and found bad, it is in quarantine now, and the second may stand in for it.
+    // If the first was verified and found bad, it is in quarantine now, and the second may stand in
+    // for it.
     let first = held(store).unwrap_or(first);
     if judged == Duplicate::LeaveSecond && !first.is_good() {
         judged = judge_duplicate(&first, &second, || false);
     }
     let (kept, other) = (folder(&first), folder(&second));
-    warn!(%key, first = %kept.display(), second = %other.display(), ?judged, "replica in two folders");
+    let (kept, other) = (kept.display(), other.display());
+    warn!(%key, first = %kept, second = %other, ?judged, "replica in two folders");
     match judged {
         Duplicate::RemoveSecond => remove_duplicate(store.volume(second.volume), key, &second),
         Duplicate::RemoveFirst => {

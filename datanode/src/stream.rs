@@ -3,14 +3,16 @@
 //!
 //! * [`listener`]: accepts connections and spreads them over the data runtimes.
 //! * [`serve`]: one connection: request after request.
-//! * [`write`]: receives a block, verifies and stores it; [`forward`]: the next datanode of its pipeline.
+//! * [`write`]: receives a block, verifies and stores it; [`forward`]: the next datanode of its
+//!   pipeline.
 //! * [`read`]: sends a range of a replica with its proof.
 //! * [`copy`]: sends a replica to other datanodes by order of the namenode.
 //! * [`failure`]: what the other side is told when something goes wrong.
 //! * [`buffers`]: the memory that all of this takes, used over and over.
 //!
-//! One thread carries a frame from socket to next hop to hash to page cache, inline; only a sync at the end of a block
-//! goes to another thread. Nothing here queues a frame: memory is bounded by the number of streams.
+//! One thread carries a frame from socket to next hop to hash to page cache, inline; only a sync at
+//! the end of a block goes to another thread. Nothing here queues a frame: memory is bounded by the
+//! number of streams.
 
 pub(crate) mod buffers;
 pub(crate) mod copy;

@@ -1,4 +1,5 @@
-//! What the tests of this crate share: blocks of known bytes, stores on real folders, and a disk that fails on demand.
+//! What the tests of this crate share: blocks of known bytes, stores on real folders, and a disk
+//! that fails on demand.
 
 pub(crate) mod cluster;
 
@@ -12,7 +13,7 @@ use doldam_proto::digest::block::BlockDigest;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_runtime::Seams;
 use doldam_runtime::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, RealDisk, Space};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::blocks::startup::{open_folders, scan};
 use crate::blocks::store::BlockStore;
@@ -91,6 +92,9 @@ struct Shared {
     /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
     available: Mutex<Option<u64>>,
     syncs: AtomicU64,
+    /// Whether syncs wait, and for what.
+    held: Mutex<bool>,
+    released: Condvar,
 }
 
 impl FaultyDisk {
@@ -108,6 +112,17 @@ impl FaultyDisk {
     /// Leaves `bytes` on the disk.
     pub(crate) fn set_available(&self, bytes: u64) {
         *self.shared.available.lock() = Some(bytes);
+    }
+
+    /// Lets every sync of a file wait until [`release_syncs`](Self::release_syncs).
+    pub(crate) fn hold_syncs(&self) {
+        *self.shared.held.lock() = true;
+    }
+
+    /// Lets syncs go on.
+    pub(crate) fn release_syncs(&self) {
+        *self.shared.held.lock() = false;
+        self.shared.released.notify_all();
     }
 
     /// Syncs of files and folders so far.
@@ -221,6 +236,9 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut held = self.shared.held.lock();
+        self.shared.released.wait_while(&mut held, |held| *held);
+        drop(held);
         self.shared.check(Operation::Sync, &self.path)
     }
 

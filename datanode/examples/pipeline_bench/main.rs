@@ -1,12 +1,14 @@
-//! How fast a block goes through a pipeline of three datanodes, beside what bare TCP does in the same run.
+//! How fast a block goes through a pipeline of three datanodes, beside what bare TCP does in the
+//! same run.
 //!
 //! ```text
 //! cargo run --release -p doldam-datanode --example pipeline_bench -- [FOLDER] [GIB]
 //! ```
-//! One process: a client, three datanodes with a data thread each, real sockets on loopback, real files below FOLDER
-//! (the system's folder for temporary files by default), blocks of 128 MiB one after another. Each line is one round:
-//! throughput as the client sees it, and CPU seconds of the whole process per GiB. Divide by the line of the TCP sink
-//! before comparing machines, and by nothing before comparing rounds: the first is a warm-up.
+//! One process: a client, three datanodes with a data thread each, real sockets on loopback, real
+//! files below FOLDER (the system's folder for temporary files by default), blocks of 128 MiB one
+//! after another. Each line is one round: throughput as the client sees it, and CPU seconds of the
+//! whole process per GiB. Divide by the line of the TCP sink before comparing machines, and by
+//! nothing before comparing rounds: the first is a warm-up.
 
 mod namenode;
 mod writer;
@@ -30,9 +32,10 @@ use namenode::Namenode;
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const BLOCK_BYTES: usize = 128 << 20;
-const GIB: f64 = (1_u64 << 30) as f64;
+const GIB: usize = 1 << 30;
 const ROUNDS: usize = 3;
-/// No more than this per round, whatever is asked for: three replicas of it lie on the disk at once.
+/// No more than this per round, whatever is asked for: three replicas of it lie on the disk at
+/// once.
 const GIB_MAX: usize = 4;
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,7 +43,7 @@ async fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let gib = arguments.next().map_or(Ok(1), |text| text.parse::<usize>())?.clamp(1, GIB_MAX);
-    let blocks = gib * (GIB as usize) / BLOCK_BYTES;
+    let blocks = gib * GIB / BLOCK_BYTES;
 
     let (tasks, seams) = (BackgroundTasks::default(), Seams::system());
     let dir = tempfile::Builder::new().prefix("pipeline-bench").tempdir_in(folder)?;
@@ -156,7 +159,7 @@ impl Meter {
         let result = work.await?;
         let (took, cpu) = (self.seams.clock.now().saturating_sub(started), cpu_secs()? - cpu);
         let bytes = (blocks * BLOCK_BYTES) as f64;
-        let (rate, cost) = (bytes / 1e9 / took.as_secs_f64(), cpu / (bytes / GIB));
+        let (rate, cost) = (bytes / 1e9 / took.as_secs_f64(), cpu / (bytes / GIB as f64));
         println!("{name:<44} {rate:>6.2} GB/s  {cost:>6.2} CPU-s/GiB");
         Ok(result)
     }

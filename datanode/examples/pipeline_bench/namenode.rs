@@ -16,10 +16,10 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::Outcome;
 
 /// A block and its generation.
-pub type Key = (u64, u64);
+pub(crate) type Key = (u64, u64);
 
 /// Registers whoever comes.
-pub struct Namenode {
+pub(crate) struct Namenode {
     address: String,
     orders: broadcast::Sender<NamenodeMessage>,
     dropped: mpsc::Receiver<Key>,
@@ -34,7 +34,7 @@ struct Service {
 
 impl Namenode {
     /// Listens at any free port.
-    pub async fn start(seams: &Seams, tasks: &BackgroundTasks) -> Outcome<Self> {
+    pub(crate) async fn start(seams: &Seams, tasks: &BackgroundTasks) -> Outcome<Self> {
         let listener = seams.net.bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (orders, _) = broadcast::channel(16);
@@ -56,12 +56,12 @@ impl Namenode {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Orders blocks dropped and waits until `holders` datanodes have dropped each.
-    pub async fn drop_everywhere(&mut self, keys: &[Key], holders: usize) -> Outcome<()> {
+    pub(crate) async fn drop_everywhere(&mut self, keys: &[Key], holders: usize) -> Outcome<()> {
         let orders = keys
             .iter()
             .map(|&(block_id, generation)| wire::Order {

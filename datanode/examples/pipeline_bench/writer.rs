@@ -30,7 +30,7 @@ fn request(operation: BlockOperation) -> wire::BlockRequest {
 }
 
 /// Writes `block` again and again under new ids, one after another over one connection.
-pub async fn write_blocks(
+pub(crate) async fn write_blocks(
     seams: &Seams,
     pipeline: &[NodeAddress],
     block: &[u8],
@@ -100,7 +100,7 @@ async fn answer(reader: &mut ConnectionReader) -> Outcome<Kind> {
 }
 
 /// Reads and verifies blocks, one after another over one connection.
-pub async fn read_blocks(
+pub(crate) async fn read_blocks(
     seams: &Seams,
     node: &NodeAddress,
     keys: &[Key],

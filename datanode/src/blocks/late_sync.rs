@@ -1,8 +1,9 @@
 //! The syncs that writers did not wait for.
 //!
-//! A replica that was published without a sync waits here for a few seconds, so that several share the work, then both
-//! its files and their folder are synced and its sidecar loses the name `.unsynced`. A replica that still has that name
-//! at a start is verified first: after a loss of power its files may hold anything.
+//! A replica that was published without a sync waits here for a few seconds, so that several share
+//! the work, then both its files and their folder are synced and its sidecar loses the name
+//! `.unsynced`. A replica that still has that name at a start is verified first: after a loss of
+//! power its files may hold anything.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -68,7 +69,7 @@ impl BlockStore {
         let mut synced: Vec<(ReplicaKey, Replica)> = Vec::new();
         for LateSync { key, verify_first } in self.late_syncs().take() {
             if verify_first && let Err(failure) = self.verify(key, None) {
-                warn!(%failure, "a replica that was not synced before the start cannot be confirmed");
+                warn!(%key, %failure, "a replica that was never synced cannot be confirmed");
                 continue;
             }
             // Dropped or quarantined meanwhile, it needs no sync.
@@ -94,10 +95,12 @@ impl BlockStore {
         Ok(())
     }
 
-    /// Gives the sidecars of replicas whose files are synced their final names, then syncs each folder once.
+    /// Gives the sidecars of replicas whose files are synced their final names, then syncs each
+    /// folder once.
     ///
-    /// The new name may become durable at any moment, which is right, since the bytes are. Before the folder is
-    /// synced the replica itself may still be lost with its name, so it counts as final only after.
+    /// The new name may become durable at any moment, which is right, since the bytes are. Before
+    /// the folder is synced the replica itself may still be lost with its name, so it counts as
+    /// final only after.
     fn confirm(&self, synced: Vec<(ReplicaKey, Replica)>) {
         let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
         let mut failed: BTreeSet<PathBuf> = BTreeSet::new();

@@ -5,15 +5,16 @@
 //! DIR/LOCK                                 held by the process that serves the folder
 //! DIR/SCRUB                                how far the scrubber came
 //! DIR/blocks/<shard>/<name>.data           bytes of a replica
-//! DIR/blocks/<shard>/<name>.side           its sidecar; named .unsynced until both files are on stable storage
+//! DIR/blocks/<shard>/<name>.side           its sidecar; .unsynced until both are on stable storage
 //! DIR/writing/<block>_<generation>.data    a block being received
 //! DIR/writing/<name>.side                  its sidecar, for the moment until it is published
 //! DIR/quarantine/<name>.*                  replicas known to be bad
 //! DIR/trash/<name>.*                       replicas being removed
 //! ```
-//! `<name>` is `<block>_<generation>_<length>`: the block id as 16 hexadecimal digits, the others decimal; `<shard>`
-//! the block id modulo 64 as two hexadecimal digits. So a name carries all that the inventory needs, and a start reads no file.
-//! That a replica is not synced yet is part of a name too, since a rename is atomic and a changed byte is not.
+//! `<name>` is `<block>_<generation>_<length>`: the block id as 16 hexadecimal digits, the others
+//! decimal; `<shard>` the block id modulo 64 as two hexadecimal digits. So a name carries all that
+//! the inventory needs, and a start reads no file. That a replica is not synced yet is part of a
+//! name too, since a rename is atomic and a changed byte is not.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ use doldam_proto::id::BlockId;
 use crate::engine::replica::{ReplicaKey, ReplicaState};
 use crate::engine::startup_plan::Place;
 
-/// Number of folders below `blocks`: enough that a hundred thousand replicas make folders of a few thousand names, and
-/// few enough that setting up a data folder costs nothing.
+/// Number of folders below `blocks`: enough that a hundred thousand replicas make folders of a few
+/// thousand names, and few enough that setting up a data folder costs nothing.
 pub(crate) const SHARDS: u32 = 64;
 
 /// What a file of a replica holds.
@@ -206,13 +207,15 @@ mod tests {
         }
     }
 
+    const KINDS: [FileKind; 3] = [FileKind::Data, FileKind::Side, FileKind::UnsyncedSide];
+
     proptest! {
         #[test]
         fn every_name_is_read_back(
             block: u64,
             generation: u64,
             length: Option<u64>,
-            kind in prop::sample::select(vec![FileKind::Data, FileKind::Side, FileKind::UnsyncedSide]),
+            kind in prop::sample::select(KINDS.to_vec()),
         ) {
             let name = ReplicaName { key: ReplicaKey::new(block, generation), length };
             prop_assert_eq!(ReplicaName::parse(&name.file(kind)), Some((name, kind)));

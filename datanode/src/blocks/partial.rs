@@ -1,4 +1,5 @@
-//! A block on its way in: a file in `writing/` that vanishes with its writer unless it is published.
+//! A block on its way in: a file in `writing/` that vanishes with its writer unless it is
+//! published.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,9 +16,9 @@ use crate::engine::replica::ReplicaKey;
 use crate::engine::startup_plan::Place;
 use crate::engine::volume_choice;
 
-/// Space that a writer is promised at a time. A whole block is not: most are asked for at full size and many stay
-/// small, and a disk of a few hundred MiB would seem full with nothing on it. The reserve of the folder is what keeps
-/// writers that grow together from filling the disk.
+/// Space that a writer is promised at a time. A whole block is not: most are asked for at full size
+/// and many stay small, and a disk of a few hundred MiB would seem full with nothing on it. The
+/// reserve of the folder is what keeps writers that grow together from filling the disk.
 const PROMISE_BYTES: u64 = 16 << 20;
 
 /// A block that is being received. Dropping it removes what came.
@@ -39,7 +40,8 @@ impl BlockStore {
     /// Begins to receive a block of at most `length_max` bytes.
     ///
     /// # Errors
-    /// If it is here already, somebody else is writing it, it is out of date, or no folder can take it.
+    /// If it is here already, somebody else is writing it, it is out of date, or no folder can take
+    /// it.
     pub(crate) fn begin_write(
         self: &Arc<Self>,
         key: ReplicaKey,

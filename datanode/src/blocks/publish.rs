@@ -3,19 +3,22 @@
 //! The order, and why each step is where it is:
 //!
 //! 1. The sidecar is written to `writing/`.
-//! 2. `fdatasync` of the data file and of the sidecar: a name must never be durable before the bytes it stands for.
-//! 3. The data file is renamed into `blocks/`, then the sidecar. Only a pair counts as a replica, so a crash between
-//!    the two leaves a half that the next start removes, for nobody was told of it
-//!    ([`startup_plan`](crate::engine::startup_plan)).
+//! 2. `fdatasync` of the data file and of the sidecar: a name must never be durable before the
+//!    bytes it stands for.
+//! 3. The data file is renamed into `blocks/`, then the sidecar. Only a pair counts as a replica,
+//!    so a crash between the two leaves a half that the next start removes, for nobody was told of
+//!    it ([`startup_plan`](crate::engine::startup_plan)).
 //! 4. The folder of both is synced: names are not durable before.
 //! 5. The replica enters the inventory, and the writer gets its acknowledgement.
 //!
-//! So an acknowledged replica needs two `fdatasync` and one folder sync. Not synced: `writing/`, which the files leave
-//! (if a crash brings their old names back, those are removed, and the new ones stay); the folders above, which exist
-//! since the data folder was set up; attributes such as times, which nothing depends on.
+//! So an acknowledged replica needs two `fdatasync` and one folder sync. Not synced: `writing/`,
+//! which the files leave (if a crash brings their old names back, those are removed, and the new
+//! ones stay); the folders above, which exist since the data folder was set up; attributes such as
+//! times, which nothing depends on.
 //!
-//! A writer that does not wait for stable storage skips 2 and 4. Its sidecar is named `.unsynced` until a late sync
-//! has made up for both ([`late_sync`](super::late_sync)), and a start that finds such a name verifies every byte.
+//! A writer that does not wait for stable storage skips 2 and 4. Its sidecar is named `.unsynced`
+//! until a late sync has made up for both ([`late_sync`](super::late_sync)), and a start that finds
+//! such a name verifies every byte.
 
 use std::io;
 use std::path::Path;
@@ -32,8 +35,9 @@ use crate::engine::replica::{Replica, ReplicaState};
 use crate::engine::startup_plan::Place;
 
 impl PartialReplica {
-    /// Makes the block, whose bytes are all written and verified, a replica. With `sync` it is on stable storage when
-    /// this returns; without, a late sync will follow, unless too many wait already. Says whether it is durable.
+    /// Makes the block, whose bytes are all written and verified, a replica. With `sync` it is on
+    /// stable storage when this returns; without, a late sync will follow, unless too many wait
+    /// already. Says whether it is durable.
     ///
     /// Blocks on the disk. After an error nothing of the block is left.
     ///
@@ -124,7 +128,8 @@ impl PartialReplica {
             self.store.late_syncs().push(self.key, false);
         }
         if let Some(bad) = replaced {
-            // Only a bad one can have been here: see `claim`. The good one is in place, so it may go.
+            // Only a bad one can have been here: see `claim`. The good one is in place, so it may
+            // go.
             self.store.remove_bad_files(self.key, bad, replica);
         }
     }

@@ -1,11 +1,12 @@
 //! Quarantine and drop: how replicas leave.
 //!
-//! A bad replica is moved to `quarantine/` and kept: its bytes may be the last there are. It goes when the namenode
-//! orders it dropped, or when a good copy was published in its place.
+//! A bad replica is moved to `quarantine/` and kept: its bytes may be the last there are. It goes
+//! when the namenode orders it dropped, or when a good copy was published in its place.
 //!
-//! A dropped replica is first moved to `trash/`, then removed: a crash in between leaves no half of it among the
-//! replicas, and the next start finishes the removal. Nothing is synced here: if a crash of the machine brings a
-//! dropped replica back, the comparison of fingerprints finds it and it is dropped again.
+//! A dropped replica is first moved to `trash/`, then removed: a crash in between leaves no half of
+//! it among the replicas, and the next start finishes the removal. Nothing is synced here: if a
+//! crash of the machine brings a dropped replica back, the comparison of fingerprints finds it and
+//! it is dropped again.
 
 use std::io;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::engine::startup_plan::Place;
 const KINDS: [FileKind; 3] = [FileKind::Data, FileKind::UnsyncedSide, FileKind::Side];
 
 impl BlockStore {
-    /// Takes a replica out of use because of `what`, and has the namenode told. Does nothing if it is not here, or in
-    /// quarantine already.
+    /// Takes a replica out of use because of `what`, and has the namenode told. Does nothing if it
+    /// is not here, or in quarantine already.
     pub(crate) fn quarantine(&self, key: ReplicaKey, what: &str) {
         let replica = {
             let mut state = self.state();
@@ -66,13 +67,15 @@ impl BlockStore {
         let (replica, claim) = {
             let mut state = self.state();
             let Some(replica) = state.inventory.remove(key) else { return Ok(false) };
-            // Nobody may write it anew while its files go. If somebody does already, it is in quarantine.
+            // Nobody may write it anew while its files go. If somebody does already, it is in
+            // quarantine.
             let claimed = state.claimed.insert(key);
             (replica, claimed.then(|| Claim::held(Arc::clone(self), key)))
         };
         let name = ReplicaName::whole(key, replica.length);
         let volume = self.volume(replica.volume);
-        // A bad one may have stayed among the replicas if it could not be moved; not so while a new one is written.
+        // A bad one may have stayed among the replicas if it could not be moved; not so while a new
+        // one is written.
         let places: &[Place] = match (replica.state, &claim) {
             (ReplicaState::Quarantined, None) => &[Place::Quarantine],
             (ReplicaState::Quarantined, Some(_)) => &[Place::Quarantine, Place::Blocks],
@@ -107,8 +110,8 @@ impl BlockStore {
     }
 }
 
-/// Moves those files of a replica that are in `from`. Missing ones are passed over: they were moved before, or are
-/// what is wrong with it.
+/// Moves those files of a replica that are in `from`. Missing ones are passed over: they were moved
+/// before, or are what is wrong with it.
 pub(super) fn move_files(
     volume: &Volume,
     name: &ReplicaName,
@@ -134,7 +137,8 @@ pub(super) fn empty_trash(volume: &Volume, name: &ReplicaName) {
         let path = volume.layout().file(Place::Trash, name, kind);
         match volume.disk().remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                warn!(path = %path.display(), %cause, "cannot empty the trash; the next start will");
+                let path = path.display();
+                warn!(%path, %cause, "cannot empty the trash; the next start will");
             }
             Ok(()) | Err(_) => {}
         }

@@ -11,7 +11,8 @@
 //! | 32 | 8 | start of the pass, in milliseconds since the Unix epoch |
 //! | 40 | 8 | checksum: the first bytes of the BLAKE3 hash of all before |
 //!
-//! Nothing depends on it but the scrubber's own time: one that cannot be read costs a pass from the beginning.
+//! Nothing depends on it but the scrubber's own time: one that cannot be read costs a pass from the
+//! beginning.
 
 use crate::engine::replica::ReplicaKey;
 use crate::engine::scrub_plan::ScrubPosition;

@@ -12,11 +12,12 @@
 //! | 40 | 32 | the block's value |
 //! | 72 | 32 | BLAKE3 hash of all nodes |
 //! | 104 | 24 | checksum: the first bytes of the BLAKE3 hash of all before |
-//! | 128 | 32 × (2 × groups − 1) | the nodes of the tree, in the order of `doldam_proto::digest::block::node_count` |
+//! | 128 | 32 × (2 × groups − 1) | the nodes of the tree, in the order of [`node_count`] |
 //!
-//! The header comes first and is checked by itself, so that a small read looks at 128 bytes and a few nodes; the nodes
-//! it needs prove themselves to the reader, who knows the block's value. The hash of all nodes is for whoever reads
-//! them all: a damaged node is found even where no read would need it. Inner nodes are kept so that a proof is a lookup.
+//! The header comes first and is checked by itself, so that a small read looks at 128 bytes and a
+//! few nodes; the nodes it needs prove themselves to the reader, who knows the block's value. The
+//! hash of all nodes is for whoever reads them all: a damaged node is found even where no read
+//! would need it. Inner nodes are kept so that a proof is a lookup.
 
 use std::path::{Path, PathBuf};
 
@@ -198,8 +199,8 @@ impl Sidecar {
         &self.header
     }
 
-    /// Appends the nodes at `places` (in any order) to `buffer`. They are not checked: whoever gets them does, against
-    /// the block's value.
+    /// Appends the nodes at `places` (in any order) to `buffer`. They are not checked: whoever gets
+    /// them does, against the block's value.
     ///
     /// # Errors
     /// If they cannot be read.
@@ -231,7 +232,8 @@ impl Sidecar {
     /// All nodes, checked against their hash.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if they are not what was written, [`StoreError::Disk`] if they cannot be read.
+    /// [`StoreError::Damaged`] if they are not what was written, [`StoreError::Disk`] if they
+    /// cannot be read.
     pub(crate) fn read_all_nodes(&self) -> Result<Vec<u8>, StoreError> {
         let mut nodes = vec![0; node_count(groups_of(self.header.length)) * VALUE_BYTES];
         self.read_at(&mut nodes, 0)?;

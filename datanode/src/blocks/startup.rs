@@ -1,8 +1,9 @@
-//! From data folders to the inventory: whose they are, what is in them, and the end of what a crash interrupted.
+//! From data folders to the inventory: whose they are, what is in them, and the end of what a crash
+//! interrupted.
 //!
-//! A start lists folders and reads no replica, for names carry all that the inventory needs. What the files of a
-//! replica mean is decided in [`startup_plan`](crate::engine::startup_plan) and only carried out here. What is none of
-//! ours is left alone, with a warning.
+//! A start lists folders and reads no replica, for names carry all that the inventory needs. What
+//! the files of a replica mean is decided in [`startup_plan`](crate::engine::startup_plan) and only
+//! carried out here. What is none of ours is left alone, with a warning.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -56,7 +57,8 @@ pub(crate) type Refused = (PathBuf, FolderError);
 /// Opens the data folders and makes them one node's, a new node's if all are empty.
 ///
 /// # Errors
-/// Names the first folder that cannot be served, or belongs to another node or cluster than those before it.
+/// Names the first folder that cannot be served, or belongs to another node or cluster than those
+/// before it.
 pub(crate) fn open_folders(
     seams: &Seams,
     dirs: &[PathBuf],
@@ -98,7 +100,8 @@ pub(crate) fn open_folders(
     Ok((volumes, identity))
 }
 
-/// Lists a data folder, finishes what a crash interrupted and tells what is there. Blocks on the disk.
+/// Lists a data folder, finishes what a crash interrupted and tells what is there. Blocks on the
+/// disk.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -232,7 +235,7 @@ fn settle_bad(
     let state = ReplicaState::Quarantined;
     scan.replicas.insert(key, Replica { length, volume: volume.index(), state });
     if let Some(what) = damage {
-        warn!(block = %key.block, generation = %key.generation, what, "replica is bad; in quarantine");
+        warn!(%key, what, "replica is bad; in quarantine");
         scan.damage.push((key, what));
     }
 }
@@ -268,8 +271,9 @@ pub(crate) enum Duplicate {
     LeaveSecond,
 }
 
-/// Judges a replica that was found in two data folders: a good one makes a bad one superfluous, and a verified one
-/// every other. Such pairs come from a folder that failed, was replaced by repair, and works again.
+/// Judges a replica that was found in two data folders: a good one makes a bad one superfluous, and
+/// a verified one every other. Such pairs come from a folder that failed, was replaced by repair,
+/// and works again.
 pub(crate) fn judge_duplicate(
     first: &Replica,
     second: &Replica,

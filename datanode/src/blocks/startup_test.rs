@@ -272,7 +272,8 @@ fn of_two_copies_in_two_folders_a_verified_one_is_kept() {
     assert_eq!(other_length, Duplicate::LeaveSecond);
 }
 
-/// The process dies at each single step of publishing, by a step that fails and files that stay as they are.
+/// The process dies at each single step of publishing, by a step that fails and files that stay as
+/// they are.
 #[test]
 fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
     let content = bytes(70_000);
@@ -282,7 +283,8 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
         let store = open_store(FaultyDisk::default().handle(), &[folder.path()]);
         let mut partial = store.begin_write(KEY, 1 << 20).unwrap();
         partial.write(0, &content).unwrap();
-        // The files as they are at this step, made by hand, with the store forgotten rather than dropped.
+        // The files as they are at this step, made by hand, with the store forgotten rather than
+        // dropped.
         let blocks = folder.path().join("blocks/2b/00000000000001ab_4_70000");
         let writing = folder.path().join("writing");
         let sidecar = crate::blocks::sidecar::encode_sidecar(KEY, &tree, &digest);

@@ -1,8 +1,8 @@
 //! The replicas of all data folders: what may be read, written and dropped.
 //!
-//! One lock guards the inventory and the set of blocks being received; it is never held during I/O. A replica is in
-//! the inventory only while both its files are whole and published (see [`publish`](super::publish)), so whoever
-//! finds it there may open it.
+//! One lock guards the inventory and the set of blocks being received; it is never held during I/O.
+//! A replica is in the inventory only while both its files are whole and published (see
+//! [`publish`](super::publish)), so whoever finds it there may open it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -117,7 +117,8 @@ impl BlockStore {
         }
     }
 
-    /// Judges an error met while reading a replica: one that shows damage sends the replica to quarantine.
+    /// Judges an error met while reading a replica: one that shows damage sends the replica to
+    /// quarantine.
     pub(crate) fn note_read_error(&self, key: ReplicaKey, failure: StoreError) -> StoreError {
         let what = match &failure {
             StoreError::Damaged { what, .. } => what.clone(),
@@ -157,7 +158,8 @@ impl BlockStore {
         Ok(OpenReplica { key, length: replica.length, data, data_path, sidecar })
     }
 
-    /// Whether a block may be received under `key`; if so, nobody else may until the claim is dropped.
+    /// Whether a block may be received under `key`; if so, nobody else may until the claim is
+    /// dropped.
     ///
     /// A bad replica does not stand in the way: the new one takes its place.
     ///

@@ -13,7 +13,8 @@ use crate::engine::replica::ReplicaKey;
 /// Bytes read and hashed in one step.
 pub(crate) const STEP_BYTES: usize = 1 << 20;
 
-/// The verification of one replica, in steps, so that it can be slowed down or given up between any two.
+/// The verification of one replica, in steps, so that it can be slowed down or given up between any
+/// two.
 pub(crate) struct Verification {
     replica: OpenReplica,
     nodes: Vec<u8>,
@@ -22,7 +23,8 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    /// Begins, and checks the sidecar by itself; `expected` is what the namenode knows of the block.
+    /// Begins, and checks the sidecar by itself; `expected` is what the namenode knows of the
+    /// block.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the replica is bad, others if it cannot be told.
@@ -72,7 +74,8 @@ impl Verification {
         Ok(count)
     }
 
-    /// The inner nodes and the block's value follow from the groups, which are known to be right here.
+    /// The inner nodes and the block's value follow from the groups, which are known to be right
+    /// here.
     fn check_tree(&self) -> Result<(), StoreError> {
         let nodes = self.tree.nodes();
         let stored = self.nodes.chunks_exact(VALUE_BYTES).filter_map(ChainingValue::from_slice);
@@ -86,7 +89,8 @@ impl Verification {
 }
 
 impl BlockStore {
-    /// Verifies a replica in full, against `expected` if that is known. A bad one goes to quarantine.
+    /// Verifies a replica in full, against `expected` if that is known. A bad one goes to
+    /// quarantine.
     ///
     /// Blocks on the disk for as long as reading the block takes.
     ///

@@ -176,7 +176,8 @@ impl Volume {
         self.failure.lock().is_some()
     }
 
-    /// Notes an error met while changing the folder; turns the folder off if it is one that will not pass.
+    /// Notes an error met while changing the folder; turns the folder off if it is one that will
+    /// not pass.
     pub(crate) fn note_error(&self, error: &StoreError) {
         if let StoreError::Disk { during, source, .. } = error
             && is_folder_failure(source)
@@ -211,7 +212,8 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// Promises `bytes` more, if so many are left; says whether.
     ///
-    /// Two writers that ask at the same moment may both be promised the last bytes: the reserve covers them.
+    /// Two writers that ask at the same moment may both be promised the last bytes: the reserve
+    /// covers them.
     pub(crate) fn extend(&mut self, bytes: u64) -> bool {
         let fits = !self.volume.has_failed() && self.volume.space().available >= bytes;
         if fits {

@@ -1,11 +1,12 @@
 //! The namenode's orders: each carried out once, in time, and not too many at once.
 //!
-//! Orders name the epoch they were given in. Those of another epoch are not carried out: the namenode that gave
-//! them is gone, and the present one plans for itself. One that is sent again is not done again; if it is done
-//! already, its answer is.
+//! Orders name the epoch they were given in. Those of another epoch are not carried out: the
+//! namenode that gave them is gone, and the present one plans for itself. One that is sent again is
+//! not done again; if it is done already, its answer is.
 //!
-//! The shell feeds [`OrderBook`] with [`received`](OrderBook::received) and [`finished`](OrderBook::finished), and
-//! after each of them, and when a deadline passes, asks [`poll_actions`](OrderBook::poll_actions).
+//! The shell feeds [`OrderBook`] with [`received`](OrderBook::received) and
+//! [`finished`](OrderBook::finished), and after each of them, and when a deadline passes, asks
+//! [`poll_actions`](OrderBook::poll_actions).
 
 use std::collections::{BTreeMap, VecDeque};
 

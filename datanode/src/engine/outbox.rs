@@ -1,9 +1,10 @@
 //! What the namenode has to be told of single replicas, until it surely was.
 //!
-//! The heartbeat stream has no acknowledgements, and what was sent just before it broke may be lost. So an event
-//! stays here for a while after it was sent; if the stream breaks meanwhile, it is sent again. Only the last event
-//! of a replica counts, so this is a map, and what is sent again is never older news than what was sent before.
-//! Whatever is lost nevertheless, the comparison of fingerprints finds.
+//! The heartbeat stream has no acknowledgements, and what was sent just before it broke may be
+//! lost. So an event stays here for a while after it was sent; if the stream breaks meanwhile, it
+//! is sent again. Only the last event of a replica counts, so this is a map, and what is sent again
+//! is never older news than what was sent before. Whatever is lost nevertheless, the comparison of
+//! fingerprints finds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -72,7 +73,8 @@ impl Outbox {
         self.unsent += 1;
     }
 
-    /// Takes up to `events_max` events that have not been sent on this stream, in the order they happened.
+    /// Takes up to `events_max` events that have not been sent on this stream, in the order they
+    /// happened.
     pub(crate) fn take_unsent(
         &mut self,
         now: Uptime,

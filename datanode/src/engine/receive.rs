@@ -1,8 +1,8 @@
-//! One block as it comes in: the order of its frames, their limits, the verification of every group, and how far
-//! it may be acknowledged.
+//! One block as it comes in: the order of its frames, their limits, the verification of every
+//! group, and how far it may be acknowledged.
 //!
-//! A sender may do anything. Nothing that it sends reaches the digest tree, whose preconditions panic, before it
-//! was checked here.
+//! A sender may do anything. Nothing that it sends reaches the digest tree, whose preconditions
+//! panic, before it was checked here.
 
 use doldam_proto::digest::block::BlockDigest;
 use doldam_proto::digest::{BlockTree, ChainingValue, VALUE_BYTES};
@@ -155,10 +155,12 @@ impl BlockReceiver {
         Ok(())
     }
 
-    /// Verifies a frame whose header passed [`check_header`](Self::check_header); `body` is all that follows it.
+    /// Verifies a frame whose header passed [`check_header`](Self::check_header); `body` is all
+    /// that follows it.
     ///
     /// # Errors
-    /// If any byte differs from what the values say. The block is then lost: nothing of it may be kept.
+    /// If any byte differs from what the values say. The block is then lost: nothing of it may be
+    /// kept.
     pub(crate) fn verify<'a>(
         &mut self,
         header: &FrameHeader,
@@ -203,7 +205,8 @@ impl BlockReceiver {
     }
 }
 
-/// How far a block is written, here and behind this node; what may be acknowledged is the smaller of both.
+/// How far a block is written, here and behind this node; what may be acknowledged is the smaller
+/// of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     local: u64,

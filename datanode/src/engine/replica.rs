@@ -33,15 +33,17 @@ pub(crate) struct VolumeIndex(pub(crate) u16);
 
 /// What may be done with a replica.
 ///
-/// A block that is still being received is no replica yet: it is in no inventory and vanishes with its writer.
+/// A block that is still being received is no replica yet: it is in no inventory and vanishes with
+/// its writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplicaState {
     /// Whole and on stable storage. Read, copied, dropped, verified.
     Final,
-    /// Whole, its sync still to come. Used like a final one; verified in full if it is found at a start.
+    /// Whole, its sync still to come. Used like a final one; verified in full if it is found at a
+    /// start.
     Unsynced,
-    /// Known to be bad. Neither read nor copied, kept until the namenode orders it dropped, or until a good
-    /// copy is written in its place.
+    /// Known to be bad. Neither read nor copied, kept until the namenode orders it dropped, or
+    /// until a good copy is written in its place.
     Quarantined,
 }
 

@@ -1,7 +1,8 @@
 //! What to verify next, and how fast.
 //!
-//! The scrubber walks over all replicas in the order of their ids, over and over. A pass begins no sooner than the
-//! configured interval after the one before it, and reads no faster than the configured rate.
+//! The scrubber walks over all replicas in the order of their ids, over and over. A pass begins no
+//! sooner than the configured interval after the one before it, and reads no faster than the
+//! configured rate.
 
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ pub(crate) struct ScrubPosition {
     pub(crate) last: Option<ReplicaKey>,
     /// Passes that were completed.
     pub(crate) passes: u64,
-    /// When this pass began, or the last one if none is under way: wall clock, in milliseconds. A clock that was set
-    /// makes a pass come early or late, and nothing worse.
+    /// When this pass began, or the last one if none is under way: wall clock, in milliseconds. A
+    /// clock that was set makes a pass come early or late, and nothing worse.
     pub(crate) started_ms: u64,
     /// Whether a pass is under way.
     pub(crate) under_way: bool,
@@ -51,7 +52,8 @@ impl ScrubPosition {
     ) -> Step {
         if !self.under_way {
             let interval_ms = limits.interval.as_millis() as u64;
-            // A start that lies ahead comes from a clock that was set back: begin rather than wait for it.
+            // A start that lies ahead comes from a clock that was set back: begin rather than wait
+            // for it.
             let elapsed_ms = now_ms.checked_sub(self.started_ms);
             match elapsed_ms {
                 Some(elapsed_ms) if self.passes > 0 && elapsed_ms < interval_ms => {

@@ -1,7 +1,7 @@
 //! What to make of the files that are found at a start.
 //!
-//! A replica is a pair of files, moved one after the other between four folders. A crash may fall between any two
-//! moves, so each combination of places is met here and nowhere else:
+//! A replica is a pair of files, moved one after the other between four folders. A crash may fall
+//! between any two moves, so each combination of places is met here and nowhere else:
 //!
 //! | data in | sidecar in | how it came about | what is done |
 //! |---|---|---|---|
@@ -11,14 +11,15 @@
 //! | `writing`, nowhere | `writing` | the same (file systems may reorder renames) | removed |
 //! | `writing` | `blocks` | the same | removed |
 //! | `quarantine` | `quarantine` | known to be bad | kept in quarantine |
-//! | `quarantine`, `blocks` | the other of them | stopped while quarantining | quarantining is finished |
+//! | `quarantine`, `blocks` | the other of them | stopped while quarantining | finished |
 //! | `trash` | anywhere | dropped by order | removed |
 //! | anywhere | `trash` | dropped by order | removed |
-//! | `blocks`, `quarantine` | nowhere | damage from outside | quarantined: the last copy is never removed |
+//! | `blocks`, `quarantine` | nowhere | damage from outside | quarantined: may be the last copy |
 //! | nowhere | `blocks`, `quarantine` | damage from outside | quarantined |
 //!
-//! A new copy may be written while a bad one lies in quarantine, so a name may be met in several folders at once:
-//! whole pairs are looked for first, from the most to the least valuable, and only what is left is judged by halves.
+//! A new copy may be written while a bad one lies in quarantine, so a name may be met in several
+//! folders at once: whole pairs are looked for first, from the most to the least valuable, and only
+//! what is left is judged by halves.
 
 /// The folders in which the files of a replica may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,8 +105,8 @@ fn standing(found: Found) -> Standing {
     if data.quarantine && side.quarantine {
         return Standing::Quarantined { damage: None };
     }
-    // Halves from here on. One whose partner is being written was never acknowledged, one whose partner is being
-    // removed was dropped by order.
+    // Halves from here on. One whose partner is being written was never acknowledged, one whose
+    // partner is being removed was dropped by order.
     if (data.blocks && side.writing) || (side.blocks && data.writing) {
         let bad_copy = data.quarantine || side.quarantine;
         return if bad_copy { Standing::Quarantined { damage: None } } else { Standing::Gone };
@@ -251,7 +252,8 @@ mod tests {
                         );
                     }
                 }
-                // A published pair is never touched; nothing unacknowledged or dropped ever comes back.
+                // A published pair is never touched; nothing unacknowledged or dropped ever comes
+                // back.
                 assert_eq!(data.blocks && side.blocks, plan.standing == Standing::Published);
             }
         }

@@ -1,7 +1,8 @@
 //! Which data folder takes a new block.
 //!
-//! The folder with the most free space for each writer that is busy on it: large and empty folders fill first,
-//! and writers at the same time spread over the disks instead of queueing on the emptiest.
+//! The folder with the most free space for each writer that is busy on it: large and empty folders
+//! fill first, and writers at the same time spread over the disks instead of queueing on the
+//! emptiest.
 
 use super::replica::VolumeIndex;
 
@@ -10,7 +11,8 @@ use super::replica::VolumeIndex;
 pub(crate) struct Candidate {
     /// Which.
     pub(crate) volume: VolumeIndex,
-    /// Bytes that new blocks may take: what is free, less the reserve and what writers were promised.
+    /// Bytes that new blocks may take: what is free, less the reserve and what writers were
+    /// promised.
     pub(crate) available: u64,
     /// Blocks being received on it.
     pub(crate) writers: u64,
@@ -18,7 +20,8 @@ pub(crate) struct Candidate {
     pub(crate) failed: bool,
 }
 
-/// The best folder for a block that needs `bytes` at once; `None` if none has room. Ties go to the first.
+/// The best folder for a block that needs `bytes` at once; `None` if none has room. Ties go to the
+/// first.
 pub(crate) fn choose(candidates: &[Candidate], bytes: u64) -> Option<VolumeIndex> {
     let fits = |candidate: &&Candidate| !candidate.failed && candidate.available >= bytes;
     let mut best: Option<(u64, VolumeIndex)> = None;

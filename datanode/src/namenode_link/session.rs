@@ -36,12 +36,14 @@ pub(super) async fn run(
 ) -> End {
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     let mut session = Session { node, registration, outgoing, sequence: 0 };
-    // The first heartbeat goes in before the stream is opened: a server may wait for it before it answers.
+    // The first heartbeat goes in before the stream is opened: a server may wait for it before it
+    // answers.
     if let Err(end) = session.send().await {
         return end;
     }
+    let opening = client.heartbeat(ReceiverStream::new(messages));
     let opened = tokio::select! {
-        opened = tokio::time::timeout(SEND_TIMEOUT, client.heartbeat(ReceiverStream::new(messages))) => opened,
+        opened = tokio::time::timeout(SEND_TIMEOUT, opening) => opened,
         () = node.stopping.cancelled() => return End::Stopping,
     };
     let orders = match opened {
@@ -91,7 +93,8 @@ impl Session<'_> {
         }
     }
 
-    /// Passes orders on. One that cannot be understood is refused by itself; the others are carried out.
+    /// Passes orders on. One that cannot be understood is refused by itself; the others are carried
+    /// out.
     async fn hear(
         &self,
         driver: &mpsc::Sender<LinkEvent>,
@@ -129,7 +132,8 @@ impl Session<'_> {
         self.sequence += 1;
         let (node, registration, sequence) =
             (Arc::clone(self.node), self.registration, self.sequence);
-        // It asks the disks for their space, which may hang: then the heartbeats stop, as they should.
+        // It asks the disks for their space, which may hang: then the heartbeats stop, as they
+        // should.
         let message =
             tokio::task::spawn_blocking(move || compose(&node, registration, sequence, bundle))
                 .await

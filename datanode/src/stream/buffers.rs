@@ -1,5 +1,6 @@
-//! The memory of block streams, used over and over: on a virtual machine, memory that was given back to the system is
-//! dear to touch again, and a server whose buffers come and go has no bound one could name.
+//! The memory of block streams, used over and over: on a virtual machine, memory that was given
+//! back to the system is dear to touch again, and a server whose buffers come and go has no bound
+//! one could name.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use parking_lot::Mutex;
 
 /// Buffers kept for the next stream. More exist only while more streams run.
 const IDLE_MAX: usize = 16;
-/// Largest buffer that is kept: a frame of the usual size with its header and values. A peer that sends larger ones
-/// has its buffer given back to the system.
+/// Largest buffer that is kept: a frame of the usual size with its header and values. A peer that
+/// sends larger ones has its buffer given back to the system.
 const KEPT_BYTES_MAX: usize = FRAME_PAYLOAD_BYTES + (64 << 10);
 
 /// Buffers between two uses.
@@ -21,7 +22,8 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
-    /// An empty buffer, of whatever capacity; it grows to what its stream needs.
+    /// A buffer of whatever size and content; its stream makes of it what it needs. It is not
+    /// emptied, so that filling it again up to the same size costs no zeroing.
     pub(crate) fn take(&self) -> PooledBuffer {
         let buffer = self.idle.lock().pop().unwrap_or_default();
         PooledBuffer { buffer, pool: self.clone() }
@@ -51,11 +53,10 @@ impl DerefMut for PooledBuffer {
 
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let buffer = std::mem::take(&mut self.buffer);
         if buffer.capacity() > KEPT_BYTES_MAX {
             return;
         }
-        buffer.clear();
         let mut idle = self.pool.idle.lock();
         if idle.len() < IDLE_MAX {
             // The largest are taken first: they need not grow.
@@ -70,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_come_back_empty_and_keep_their_memory() {
+    fn buffers_come_back_with_their_memory() {
         let pool = BufferPool::default();
         let mut buffer = pool.take();
         buffer.resize(100_000, 1);
         let memory = buffer.as_ptr();
         drop(buffer);
         let again = pool.take();
-        assert!(again.is_empty() && again.capacity() >= 100_000);
+        assert!(again.capacity() >= 100_000);
         assert_eq!(again.as_ptr(), memory);
     }
 

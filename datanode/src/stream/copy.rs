@@ -1,7 +1,8 @@
 //! Sends a replica to other datanodes by order of the namenode.
 //!
-//! Every group is checked against the sidecar before it is sent, and the sidecar against the order: a source that fails
-//! its own check does not replicate. The targets check all of it again; they report what they stored.
+//! Every group is checked against the sidecar before it is sent, and the sidecar against the order:
+//! a source that fails its own check does not replicate. The targets check all of it again; they
+//! report what they stored.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -99,7 +100,8 @@ async fn send_copy(
     Ok(())
 }
 
-/// The order comes from the namenode's records: if the sidecar says anything else, the replica is bad.
+/// The order comes from the namenode's records: if the sidecar says anything else, the replica is
+/// bad.
 fn check_against_order(replica: &OpenReplica, order: &CopyOrder) -> Result<(), StoreError> {
     let header = replica.sidecar.header();
     let ordered = (order.length, order.file_offset, order.chaining_value);
@@ -107,7 +109,8 @@ fn check_against_order(replica: &OpenReplica, order: &CopyOrder) -> Result<(), S
         return Ok(());
     }
     let what = format!(
-        "it has {} bytes at {} of its file with value {}, where {} at {} with value {} were committed",
+        "it has {} bytes at {} of its file with value {}, \
+         where {} at {} with value {} were committed",
         header.length, header.file_offset, header.value, ordered.0, ordered.1, ordered.2
     );
     Err(StoreError::Damaged { key: replica.key, what })

@@ -1,5 +1,5 @@
-//! What the other side of a block stream is told when something goes wrong: the one place where the errors of this
-//! crate meet `BlockFailure`.
+//! What the other side of a block stream is told when something goes wrong: the one place where the
+//! errors of this crate meet `BlockFailure`.
 
 use std::fmt;
 

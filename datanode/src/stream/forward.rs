@@ -1,7 +1,7 @@
 //! The next datanode of a pipeline: from the request to its last acknowledgement.
 //!
-//! Used by a node that receives and forwards ([`write`](super::write)), and by one that sends a copy of its own
-//! ([`copy`](super::copy)).
+//! Used by a node that receives and forwards ([`write`](super::write)), and by one that sends a
+//! copy of its own ([`copy`](super::copy)).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -91,7 +91,8 @@ impl Exchange {
     }
 }
 
-/// Connects to the first of `request.downstream` and prepares the request to be sent with the first frame.
+/// Connects to the first of `request.downstream` and prepares the request to be sent with the first
+/// frame.
 ///
 /// # Errors
 /// If it cannot be reached; the failure names it.
@@ -127,8 +128,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// With the next node and `behind` more behind it: one deadline for each, so that of two nodes who wait for a
-    /// third the nearer one loses patience first, and the right one is blamed.
+    /// With the next node and `behind` more behind it: one deadline for each, so that of two nodes
+    /// who wait for a third the nearer one loses patience first, and the right one is blamed.
     pub(crate) fn of(config: &DatanodeConfig, behind: usize) -> Self {
         let nodes = behind as u32 + 1;
         Self {
@@ -189,8 +190,8 @@ pub(crate) async fn watch(
     }
 }
 
-/// A frame could not be sent to the next node. If that was because it gave up, its reason is on its way and
-/// [`watch`] will have it: so this waits a moment before it answers.
+/// A frame could not be sent to the next node. If that was because it gave up, its reason is on its
+/// way and [`watch`] will have it: so this waits a moment before it answers.
 pub(crate) async fn cannot_send(next: &NodeAddress, cause: &StreamError) -> Failure {
     tokio::time::sleep(REASON_WAIT).await;
     Failure::downstream(next, chain(cause))

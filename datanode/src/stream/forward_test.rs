@@ -1,4 +1,5 @@
-//! When the next node of a pipeline counts as gone: on a clock that moves only when everybody waits.
+//! When the next node of a pipeline counts as gone: on a clock that moves only when everybody
+//! waits.
 
 use doldam_proto::id::NodeId;
 use doldam_proto::node::NodeState;
@@ -137,7 +138,8 @@ fn a_node_that_stored_something_else_is_not_believed() {
     assert!(check_done(wire::WriteDone { replicas: vec![], ..good }, 100, value, &next()).is_err());
 }
 
-/// Of two nodes that wait for a third, the nearer one must lose patience first, or the wrong one is blamed.
+/// Of two nodes that wait for a third, the nearer one must lose patience first, or the wrong one is
+/// blamed.
 #[test]
 fn patience_grows_with_the_number_of_nodes_behind() {
     let config = DatanodeConfig::default();

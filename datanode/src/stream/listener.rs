@@ -17,8 +17,8 @@ use crate::node::Node;
 /// Pause after the system refused a connection (no file handles), which it will do again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the server stops, from when the node belongs to a cluster: before, nobody can be told
-/// from a stranger. Callers wait in the system's queue meanwhile.
+/// Accepts connections until the server stops, from when the node belongs to a cluster: before,
+/// nobody can be told from a stranger. Callers wait in the system's queue meanwhile.
 pub(crate) async fn listen(
     node: Arc<Node>,
     listener: Box<dyn Listener>,

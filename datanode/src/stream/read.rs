@@ -1,7 +1,8 @@
-//! Sends a range of a replica: its proof from the sidecar, then its bytes, both grown to whole groups.
+//! Sends a range of a replica: its proof from the sidecar, then its bytes, both grown to whole
+//! groups.
 //!
-//! The bytes are not verified here: the reader does it against the namenode's value, and no check of ours could stand in
-//! for that. What this node cannot read is quarantined and reported.
+//! The bytes are not verified here: the reader does it against the namenode's value, and no check
+//! of ours could stand in for that. What this node cannot read is quarantined and reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,8 @@ fn prepare(
     Ok((replica, Range { start, end }))
 }
 
-/// Sends the start, the proof and the first bytes with one call to the system, then frame after frame from one buffer.
+/// Sends the start, the proof and the first bytes with one call to the system, then frame after
+/// frame from one buffer.
 async fn send(
     node: &Node,
     connection: &mut BlockConnection,
@@ -110,7 +112,8 @@ async fn send(
         block_length: replica.length,
         file_offset: header.file_offset,
     };
-    // The first bytes before the answer: if they cannot be read, a plain failure can still be sent as an error frame.
+    // The first bytes before the answer: if they cannot be read, a plain failure can still be sent
+    // as an error frame.
     let first = read_frame(replica, range.start, range, &mut buffer).map_err(Cut::Failed);
     let kind = wire::block_response::Kind::Read(start);
     let (_, writer) = connection.halves();

@@ -86,7 +86,8 @@ async fn an_unreadable_sector_ends_the_read_quarantines_the_replica_and_reports_
     assert_eq!(failure.code(), Code::Corrupt);
     let events = node.store.news().take(Duration::ZERO, 9).events;
     assert!(
-        matches!(&events[..], [(bad, ReplicaEvent::Bad { length: 3_145_728, .. })] if *bad == key(1))
+        matches!(&events[..], [(bad, ReplicaEvent::Bad { .. })] if *bad == key(1)),
+        "{events:?}"
     );
     let names: Vec<_> =
         node.files().into_iter().map(|path| path.starts_with("quarantine")).collect();
@@ -110,8 +111,8 @@ async fn files_that_vanished_are_found_missing_and_reported() {
     assert_eq!(node.store.news().take(Duration::ZERO, 9).events.len(), 2);
 }
 
-/// Every byte of both files of a small replica, flipped one at a time, is noticed by whoever reads it all and by the
-/// datanode's own verification.
+/// Every byte of both files of a small replica, flipped one at a time, is noticed by whoever reads
+/// it all and by the datanode's own verification.
 #[tokio::test]
 async fn a_flipped_bit_anywhere_passes_neither_the_reader_nor_the_verification() {
     let node = TestNode::start(1).await;

@@ -25,8 +25,8 @@ pub(crate) enum After {
     Close,
 }
 
-/// Serves the requests of one connection. Between two of them it ends at once when the server stops; one that was begun
-/// is finished.
+/// Serves the requests of one connection. Between two of them it ends at once when the server
+/// stops; one that was begun is finished.
 pub(crate) async fn serve(node: &Arc<Node>, mut connection: BlockConnection) {
     loop {
         let received = tokio::select! {
@@ -96,7 +96,8 @@ async fn serve_request(
     }
 }
 
-/// Tells the peer that a read fails before its first byte: it sends nothing meanwhile, so another request may follow.
+/// Tells the peer that a read fails before its first byte: it sends nothing meanwhile, so another
+/// request may follow.
 pub(crate) async fn refuse_read(
     node: &Node,
     connection: &mut BlockConnection,
@@ -108,7 +109,8 @@ pub(crate) async fn refuse_read(
     }
 }
 
-/// Tells the peer of a failure. It may be in the middle of sending, so the connection ends with this.
+/// Tells the peer of a failure. It may be in the middle of sending, so the connection ends with
+/// this.
 pub(crate) async fn refuse(
     node: &Node,
     connection: &mut BlockConnection,

@@ -1,10 +1,11 @@
-//! Receives a block: each frame is forwarded to the next datanode, verified, written and acknowledged, in that order
-//! and in one task.
+//! Receives a block: each frame is forwarded to the next datanode, verified, written and
+//! acknowledged, in that order and in one task.
 //!
-//! Three things go on side by side within the task, none of which ever waits for another's slow path: frames come in
-//! (and go out to the next node), the next node's acknowledgements come in, and acknowledgements go out. What has
-//! reached both this node's page cache and every node behind it is acknowledged; the block itself only once it is
-//! published here and there. If anything fails, nothing of the block is left here.
+//! Three things go on side by side within the task, none of which ever waits for another's slow
+//! path: frames come in (and go out to the next node), the next node's acknowledgements come in,
+//! and acknowledgements go out. What has reached both this node's page cache and every node behind
+//! it is acknowledged; the block itself only once it is published here and there. If anything
+//! fails, nothing of the block is left here.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -169,8 +170,8 @@ async fn receive_block(
     Ok(stored.length)
 }
 
-/// Runs `storing` to its end while acknowledgements go out. Those are never cut in the middle of one, so that the sender
-/// can still be told how it ended.
+/// Runs `storing` to its end while acknowledgements go out. Those are never cut in the middle of
+/// one, so that the sender can still be told how it ended.
 async fn side_by_side<T>(
     exchange: &Exchange,
     storing: impl Future<Output = Result<T, Stop>>,
@@ -273,7 +274,8 @@ impl Incoming<'_> {
         Ok(Stored { length, value: digest.chaining_value, durable })
     }
 
-    /// Hands the frame to the next node's socket, then verifies and writes it here while that drains.
+    /// Hands the frame to the next node's socket, then verifies and writes it here while that
+    /// drains.
     async fn forward_then<T>(
         &mut self,
         frame: &[u8],
@@ -283,8 +285,8 @@ impl Incoming<'_> {
     ) -> Result<T, Stop> {
         let Some((next, writer)) = &mut self.next else { return store() };
         self.exchange.forwarding(end, last);
-        // Polled in order: first as much as the socket takes, then our own work, then the rest. The first error ends
-        // both: a damaged frame must not wait for a slow neighbour.
+        // Polled in order: first as much as the socket takes, then our own work, then the rest. The
+        // first error ends both: a damaged frame must not wait for a slow neighbour.
         let parts = [frame];
         let sending = async { writer.write_all_vectored(&parts).await.map_err(Err) };
         let storing = async { store().map_err(Ok) };
@@ -296,7 +298,8 @@ impl Incoming<'_> {
     }
 }
 
-/// A repair copy of a replica that is here already: the namenode seems not to know, so it is told again.
+/// A repair copy of a replica that is here already: the namenode seems not to know, so it is told
+/// again.
 fn tell_again_if_stored(
     node: &Node,
     key: ReplicaKey,

@@ -81,6 +81,29 @@ async fn each_durability_syncs_where_it_promises_and_says_so() {
     }
 }
 
+/// There is one data thread: if the sync held it, nobody would be served.
+#[tokio::test]
+async fn while_one_block_is_synced_others_are_served() {
+    let node = TestNode::start(1).await;
+    put(key(1), &bytes(MIB), &[&node], Durability::All).await.unwrap();
+    node.disk.hold_syncs();
+    let mut slow = node.connect().await;
+    let (reader, writer) = slow.halves();
+    let write = write_request(key(2), &[&node], Durability::All);
+    writer.queue_message(&request(BlockOperation::Write(write))).unwrap();
+    writer.write_all_vectored(&[&frames(0, &bytes(MIB), MIB)[0]]).await.unwrap();
+    // Its bytes are acknowledged; now it waits for the disk.
+    let _: wire::BlockResponse = reader.recv_message().await.unwrap();
+
+    let digest = tree_of(0, &bytes(MIB)).1;
+    let mut other = node.connect().await;
+    read_verified(&mut other, key(1), &digest, 0, MIB as u64).await.unwrap();
+    put(key(3), &bytes(MIB), &[&node], Durability::Memory).await.unwrap();
+    node.disk.release_syncs();
+    let done: wire::BlockResponse = reader.recv_message().await.unwrap();
+    assert!(matches!(done.kind, Some(wire::block_response::Kind::Done(_))), "{done:?}");
+}
+
 #[tokio::test]
 async fn acknowledgements_grow_to_the_length_and_one_connection_serves_block_after_block() {
     let nodes = three().await;
@@ -164,7 +187,8 @@ async fn a_node_that_dies_in_mid_block_is_named_and_nothing_stays_on_the_others(
     writer.queue_message(&request(BlockOperation::Write(write))).unwrap();
     writer.write_all_vectored(&[&frames[0]]).await.unwrap();
     let _: wire::BlockResponse = reader.recv_message().await.unwrap();
-    // Dropped with its tasks after no grace at all: its connections close as those of a killed process.
+    // Dropped with its tasks after no grace at all: its connections close as those of a killed
+    // process.
     _ = three.tasks.shutdown(Duration::ZERO).await;
     let failure = loop {
         let response: wire::BlockResponse = reader.recv_message().await.unwrap();
@@ -196,7 +220,8 @@ async fn silent_node(id: u32) -> NodeAddress {
 
 #[tokio::test]
 async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
-    // Wide apart, so that a loaded machine does not make the first node lose patience with the second.
+    // Wide apart, so that a loaded machine does not make the first node lose patience with the
+    // second.
     let impatient = |config: &mut crate::DatanodeConfig| {
         config.downstream_timeout = short(Duration::from_secs(2));
     };

@@ -191,7 +191,8 @@ pub(crate) fn frames(file_offset: u64, block: &[u8], frame_bytes: usize) -> Vec<
         .collect()
 }
 
-/// Sends a request and frames while taking answers, until the write has ended; returns its acknowledgements too.
+/// Sends a request and frames while taking answers, until the write has ended; returns its
+/// acknowledgements too.
 pub(crate) async fn send_write(
     connection: &mut BlockConnection,
     write: WriteBlock,

@@ -222,7 +222,10 @@ mod tests {
         let read = ReadBlock { id: BlockId(1), generation: Generation(2), offset: 3, length: 4 };
         for operation in [BlockOperation::Write(write()), BlockOperation::Read(read)] {
             let request = BlockRequest { trace: "t".to_owned(), operation };
-            assert_eq!(BlockRequest::try_from(wire::BlockRequest::from(request.clone())), Ok(request));
+            assert_eq!(
+                BlockRequest::try_from(wire::BlockRequest::from(request.clone())),
+                Ok(request)
+            );
         }
     }
 
