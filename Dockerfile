@@ -5,7 +5,7 @@ WORKDIR /src
 COPY . .
 ENV RUSTUP_TOOLCHAIN=1.95.0
 RUN target="$(uname -m)-unknown-linux-gnu" \
- && cargo --config .cargo/static.toml build --release --locked --package doldam --target "$target" \
+ && cargo build --release --locked --config .cargo/static.toml --target "$target" \
  && cp "target/$target/release/doldam" /doldam
 
 FROM scratch

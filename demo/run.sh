@@ -2,7 +2,7 @@
 # A story in containers: put a file, kill a datanode, watch the cluster heal, get the file from what is left.
 #
 #   demo/run.sh                                         builds the image from source
-#   DOLDAM_DOCKERFILE=Dockerfile.local demo/run.sh      takes the binary built by `build-static` (see README.md)
+#   DOLDAM_DOCKERFILE=Dockerfile.local demo/run.sh      takes the binary built on this machine (see README.md)
 #
 # Every wait has an end; containers, volumes and files of the demo are removed, also after a failure.
 set -euo pipefail
