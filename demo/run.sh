@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 MEGABYTES=${DEMO_MEGABYTES:-256}
 WAIT_SECS=${DEMO_WAIT_SECS:-120}
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '   %s\n' "$*"; }
 fail() { printf '\nThe demo failed: %s\n' "$*" >&2; exit 1; }
 
@@ -21,6 +22,7 @@ command -v "${compose[0]}" >/dev/null || fail "it needs Docker with Compose"
 compose+=(--project-name doldam-demo)
 
 files=$(mktemp -d)
+log=$(mktemp)
 export DOLDAM_FILES=$files
 
 cleanup() {
@@ -30,29 +32,32 @@ cleanup() {
         "${compose[@]}" logs --no-color --tail=40 || true
     fi
     "${compose[@]}" down --volumes --remove-orphans >/dev/null 2>&1 || true
-    rm -rf "$files"
+    rm -rf "$files" "$log"
     exit "$status"
 }
 trap cleanup EXIT
 
 # doldam as the client service runs it: in a container of its own, on the cluster's network.
-client() { "${compose[@]}" run --rm -T client "$@"; }
+# What Compose says about making containers is left out.
+client() { "${compose[@]}" run --rm -T client "$@" 2> >(sed '/client_run/d; s/^/   /' >&2); }
 # The same inside the namenode's container, which is there already: quicker for questions.
 ask() { "${compose[@]}" exec -T namenode /doldam --namenode namenode:8020 "$@"; }
 report() { ask --json admin report 2>/dev/null || true; }
 field() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$2"; }
-states() { grep -o "\"state\":\"$1\"" <<<"$2" | wc -l; }
+states() { { grep -o "\"state\":\"$1\"" <<<"$2" || true; } | wc -l; }
 
-# Prints the state of the cluster whenever it changed, until `$2 STATE` holds.
+# Prints the state of the cluster whenever it changed, with the seconds since $since, until `$2 STATE` holds.
+since=$SECONDS
+last=''
 watch_until() {
-    local what=$1 holds=$2 start=$SECONDS last='' now line
+    local what=$1 holds=$2 start=$SECONDS now line
     while :; do
         now=$(report)
         if [ -n "$now" ]; then
             line="$(states live "$now") live, $(states suspect "$now") suspect, $(states dead "$now") dead;"
             line="$line $(field under_replicated "$now") of $(field blocks "$now") blocks lack a replica"
             if [ "$line" != "$last" ]; then
-                note "$(printf '%3d s  %s' $((SECONDS - start)) "$line")"
+                note "$(printf '%3d s  %s' $((SECONDS - since)) "$line")"
                 last=$line
             fi
             if "$holds" "$now"; then return; fi
@@ -67,7 +72,7 @@ healed() { [ "$(states dead "$1")" = 1 ] && [ "$(field under_replicated "$1")" =
 
 say "A cluster of containers: one namenode, four datanodes on two racks."
 "${compose[@]}" down --volumes --remove-orphans >/dev/null 2>&1 || true
-"${compose[@]}" up --detach --build 2>&1 | sed 's/^/   | /'
+"${compose[@]}" up --detach --build >"$log" 2>&1 || { cat "$log"; fail "the containers do not start"; }
 watch_until "four datanodes are live" all_live
 
 say "A file of $MEGABYTES MiB of random bytes goes in, three replicas of each block."
@@ -81,7 +86,8 @@ note "doldam checksum of the copy    $stored"
 ask fsck /demo.bin | sed 's/^/   | /'
 
 say "datanode2 is killed (SIGKILL): its replicas are gone. Nobody gives a command."
-"${compose[@]}" kill --signal SIGKILL datanode2 2>&1 | sed 's/^/   | /'
+since=$SECONDS
+"${compose[@]}" kill -s SIGKILL datanode2 >"$log" 2>&1 || { cat "$log"; fail "datanode2 cannot be killed"; }
 watch_until "the loss is noticed" debt_seen
 watch_until "every block has three replicas again" healed
 
