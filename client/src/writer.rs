@@ -103,7 +103,8 @@ impl FileWriter {
         }
     }
 
-    /// Ends the write: when this returns the file is visible and as durable as its [`Durability`](crate::Durability) says.
+    /// Ends the write: when this returns the file is visible and as durable as its
+    /// [`Durability`](crate::Durability) says.
     ///
     /// Not cancel-safe: if the future is dropped, it is open whether the file becomes visible, whole.
     ///
@@ -166,6 +167,10 @@ impl FileWriter {
         }
         if self.chunk.capacity() == 0 {
             self.chunk = self.feed.buffers().take();
+            if self.length > 0 {
+                // Not so for the first chunk, as most files are small.
+                self.chunk.reserve(self.block_bytes.min(FRAME_PAYLOAD_BYTES as u64) as usize);
+            }
         }
         let chunk_room = FRAME_PAYLOAD_BYTES - self.chunk.len();
         let room = (self.block_bytes - self.block_filled).min(chunk_room as u64) as usize;
