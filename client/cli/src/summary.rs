@@ -5,7 +5,7 @@ use std::fmt;
 use doldam_client::Verification;
 use serde::Serialize;
 
-use crate::output::size::{counted, human_bytes, human_rate, human_seconds};
+use crate::output::size::{counted, grouped, human_bytes, human_rate, human_seconds};
 
 /// Below this average it is the number of files that takes the time.
 const SMALL_FILE_BYTES_MAX: u64 = 256 << 10;
@@ -47,7 +47,9 @@ impl Summary {
     /// What was the limit: bytes of large files, or the number of small ones.
     fn rate(&self) -> String {
         if self.files > 1 && self.bytes / self.files < SMALL_FILE_BYTES_MAX && self.seconds > 0.0 {
-            format!("{:.0} files/s", self.files as f64 / self.seconds)
+            #[expect(clippy::cast_sign_loss, reason = "a rate is positive")]
+            let per_second = (self.files as f64 / self.seconds).round() as u64;
+            format!("{} files/s", grouped(per_second))
         } else {
             human_rate(self.bytes, self.seconds)
         }

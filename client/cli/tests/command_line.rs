@@ -61,7 +61,7 @@ fn every_subcommand_explains_itself_with_an_example() {
 fn wrong_arguments_are_named_and_end_with_2() {
     let home = Home::new();
     for (arguments, reason) in [
-        (&["put", "only-one"][..], "required"),
+        (&["put", "/only-one"][..], "required"),
         (&["frobnicate"], "unrecognized subcommand"),
         (&["ls", "--frobnicate"], "unexpected argument"),
         (&["put", "--replication", "0", "a", "/a"], "0 is not in 1..=16"),
