@@ -16,7 +16,7 @@ use crate::signals::Signals;
 /// Run a datanode in the foreground.
 ///
 /// Prints one line when it serves; Ctrl-C or SIGTERM stops it cleanly. Everything else it can be
-/// told stands in the section [datanode] of the configuration file.
+/// told stands in the section `[datanode]` of the configuration file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

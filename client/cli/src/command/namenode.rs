@@ -19,7 +19,7 @@ use crate::signals::Signals;
 /// Run a namenode in the foreground.
 ///
 /// Prints one line when it serves; Ctrl-C or SIGTERM stops it cleanly. Everything else it can be
-/// told stands in the section [namenode] of the configuration file.
+/// told stands in the section `[namenode]` of the configuration file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
