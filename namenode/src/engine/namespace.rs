@@ -1,4 +1,4 @@
-//! The namespace as a deterministic state machine: [`apply`] is a pure function of the state and a
+//! The namespace as a deterministic state machine: [`apply()`] is a pure function of the state and a
 //! command.
 //!
 //! What a command may do and what it answers is decided here and nowhere else; a refusal is as
