@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use doldam_proto::block::LocatedBlock;
@@ -14,6 +15,9 @@ use crate::block_stream::receive::{GroupValues, VerifiedStream};
 use crate::engine::read_plan::{ReadPlan, ReadStep};
 use crate::error::ClientError;
 use crate::open_file::OpenFile;
+
+/// Before the locations are asked for again: a datanode that is being restarted may be back by then.
+const RELOCATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A range of a block being read.
 #[derive(Debug)]
@@ -119,6 +123,9 @@ impl BlockReader {
             None => match self.plan.next() {
                 ReadStep::Read(node) => node,
                 ReadStep::Relocate => {
+                    if self.plan.may_recover() {
+                        tokio::time::sleep(RELOCATE_PAUSE).await;
+                    }
                     self.block = self.file.relocate(self.block.index).await?;
                     self.plan.relocate(&self.block.replicas);
                     return Ok(None);

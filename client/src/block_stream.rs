@@ -2,6 +2,7 @@
 //!
 //! Each is one try at one place. What happens after a failure is decided in [`crate::engine`].
 
+mod probe;
 pub(crate) mod receive;
 pub(crate) mod send;
 
@@ -25,6 +26,8 @@ pub(crate) struct Streams {
     pub(crate) write_timeout: Duration,
     /// How long each may take from the last byte to the acknowledgement of the whole block.
     pub(crate) sync_timeout: Duration,
+    /// After how long a silent pipeline is looked into.
+    pub(crate) probe_after: Duration,
     /// How long an application may have nothing to send.
     pub(crate) stall_timeout: Duration,
     /// Who writes, for people.

@@ -99,6 +99,7 @@ impl ClientBuilder {
             read_timeout: self.config.read_timeout,
             write_timeout: self.config.write_timeout,
             sync_timeout: self.config.sync_timeout,
+            probe_after: self.config.probe_after,
             stall_timeout: self.config.stall_timeout,
             writer: metadata.holder().into(),
         };
@@ -260,7 +261,7 @@ impl Client {
         CreateOptions::new(self.clone(), path.as_ref().to_owned())
     }
 
-    /// Opens a file for reading.
+    /// Opens a file for reading. Cancel-safe.
     ///
     /// # Errors
     /// If nothing or a directory is there.
@@ -270,6 +271,9 @@ impl Client {
     }
 
     /// Stores the local file `source` at `target`, whole or not at all.
+    ///
+    /// If the future is dropped half-way the write is given up in the background; only if that happens while the
+    /// file is being completed it is open whether it becomes visible, whole.
     ///
     /// # Errors
     /// If the source cannot be read or changes meanwhile, the namenode refuses, or no datanodes take the blocks.
@@ -282,7 +286,8 @@ impl Client {
         crate::put::put_file(&self.inner, source, parse(target.as_ref())?, options).await
     }
 
-    /// Fetches `source` into the local file `target`, whole or not at all.
+    /// Fetches `source` into the local file `target`, whole or not at all: the bytes go to a temporary file beside
+    /// it, which is removed if the future is dropped half-way.
     ///
     /// # Errors
     /// If it cannot be read or the local file not be written.

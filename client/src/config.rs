@@ -28,6 +28,9 @@ pub struct ClientConfig {
     /// How long a pipeline may take to put a block on stable storage after its last byte was sent, for each of its
     /// datanodes. Default 60 s.
     pub sync_timeout: Duration,
+    /// How long a pipeline that owes an acknowledgement may be silent before each of its datanodes is asked whether
+    /// it is alive; one that does not answer is replaced. Default 3 s.
+    pub probe_after: Duration,
     /// How long a pipeline is kept open for an application that writes nothing; then it is given up and the
     /// block is sent again once it is whole. Below `write_timeout`. Default 5 s.
     pub stall_timeout: Duration,
@@ -58,6 +61,7 @@ impl Default for ClientConfig {
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             sync_timeout: Duration::from_mins(1),
+            probe_after: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(5),
             metadata_channels: 1,
             retained_bytes_max: 160 << 20,

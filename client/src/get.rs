@@ -17,9 +17,11 @@ use doldam_proto::file::FileStatus;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_proto::path::FsPath;
 use doldam_runtime::tasks::spawn_detached;
+use doldam_runtime::telemetry::request_span;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
 
 use crate::Progress;
 use crate::block_reader::BlockReader;
@@ -89,7 +91,8 @@ pub(crate) async fn get_file(
         progress: options.progress.clone(),
     });
     let mut workers: FuturesUnordered<_> = (0..options.parallel.min(file.block_count() as usize))
-        .map(|_| AbortOnDropHandle::new(spawn_detached("get", Arc::clone(&fetch).run())))
+        .map(|_| Arc::clone(&fetch).run().instrument(request_span(&file.trace)))
+        .map(|worker| AbortOnDropHandle::new(spawn_detached("get", worker)))
         .collect();
     drop(fetch);
     let mut values = BTreeMap::new();

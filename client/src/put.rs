@@ -22,7 +22,7 @@ pub struct PutOptions {
     /// What the file in the cluster is like.
     pub create: WriteOptions,
     /// Blocks sent at the same time, 1 to 64; the next one starts in any case while the last one is synced.
-    /// Default 1.
+    /// Default 2: a little faster than 1, while more only compete.
     pub parallel: usize,
     /// Told of every acknowledged byte.
     pub progress: Option<Progress>,
@@ -30,7 +30,7 @@ pub struct PutOptions {
 
 impl Default for PutOptions {
     fn default() -> Self {
-        Self { create: WriteOptions::default(), parallel: 1, progress: None }
+        Self { create: WriteOptions::default(), parallel: 2, progress: None }
     }
 }
 

@@ -15,10 +15,11 @@ use doldam_proto::path::FsPath;
 use doldam_runtime::net::BoxFuture;
 use doldam_runtime::retry::Backoff;
 use doldam_runtime::tasks::spawn_detached;
-use doldam_runtime::telemetry::TraceId;
+use doldam_runtime::telemetry::{TraceId, request_span};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
 
 use crate::Progress;
 use crate::block_stream::send::{Outgoing, SendFailure, SendWatch, send_block};
@@ -160,7 +161,12 @@ impl<S: Supply + 'static> Session<S> {
     }
 
     /// Runs the write to its end. Whatever goes wrong, the write is given up before the error is returned.
-    pub(crate) async fn run(mut self) -> Result<WriteReport, ClientError> {
+    pub(crate) async fn run(self) -> Result<WriteReport, ClientError> {
+        let span = request_span(&self.write.trace);
+        self.run_inside().instrument(span).await
+    }
+
+    async fn run_inside(mut self) -> Result<WriteReport, ClientError> {
         let outcome = self.drive().await;
         self.senders.clear();
         let Err(error) = outcome else { return outcome };
@@ -296,7 +302,8 @@ impl<S: Supply + 'static> Session<S> {
             };
             _ = watch.events.send(event).await;
         };
-        self.senders.insert(index, AbortOnDropHandle::new(spawn_detached("send block", sender)));
+        let sender = spawn_detached("send block", sender.in_current_span());
+        self.senders.insert(index, AbortOnDropHandle::new(sender));
         Ok(())
     }
 

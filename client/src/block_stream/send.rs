@@ -22,6 +22,7 @@ use futures::future::{Either, select};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::probe::find_stuck;
 use super::{StreamFailure, Streams, is_disconnect};
 use crate::error::ClientError;
 use crate::source::{BlockSource, Chunk};
@@ -121,6 +122,8 @@ struct Window {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     all_sent: AtomicBool,
+    /// Responses so far.
+    heard: AtomicU64,
     /// The sender waits here for acknowledgements.
     opened: Notify,
     /// The receiver waits here, beside the socket, for the end of sending.
@@ -128,6 +131,12 @@ struct Window {
 }
 
 impl Window {
+    /// Whether the datanodes have something to answer.
+    fn is_owed(&self) -> bool {
+        self.all_sent.load(Ordering::Acquire)
+            || self.sent.load(Ordering::Acquire) > self.acknowledged.load(Ordering::Acquire)
+    }
+
     /// Waits until `bytes` more may be sent.
     async fn room(&self, bytes: u64) {
         loop {
@@ -153,14 +162,46 @@ async fn send_over(
     let nodes = outgoing.block.targets.len() as u32;
     reader.set_progress_deadline(streams.write_timeout * nodes);
     writer.set_progress_deadline(streams.write_timeout * nodes);
-    let acknowledged = |window: &Window| window.acknowledged.load(Ordering::Acquire);
     let request = write_request(streams, outgoing);
     let window = Window::default();
     writer.queue_message(&request).map_err(|error| Failure::Stream(error, 0))?;
 
-    let send = std::pin::pin!(send_frames(streams, writer, outgoing, source, &window, watch));
-    let receive =
-        std::pin::pin!(receive_done(reader, streams.sync_timeout * nodes, &window, watch));
+    let stuck = std::pin::pin!(watch_silence(streams, outgoing, &window));
+    let exchange =
+        std::pin::pin!(exchange(streams, reader, writer, outgoing, source, &window, watch));
+    match select(exchange, stuck).await {
+        Either::Left((sent, _)) => sent,
+        Either::Right((stuck, _)) => Err(pipeline(stuck).into()),
+    }
+}
+
+/// Ends when a datanode of the pipeline turns out to be stuck.
+async fn watch_silence(streams: &Streams, outgoing: &Outgoing, window: &Window) -> StreamFailure {
+    let mut heard = 0;
+    loop {
+        tokio::time::sleep(streams.probe_after).await;
+        let heard_now = window.heard.load(Ordering::Acquire);
+        let silent = std::mem::replace(&mut heard, heard_now) == heard_now && window.is_owed();
+        if silent && let Some(stuck) = find_stuck(streams, &outgoing.block, &outgoing.trace).await {
+            return stuck;
+        }
+    }
+}
+
+/// Sends and receives side by side.
+async fn exchange(
+    streams: &Streams,
+    reader: &mut ConnectionReader,
+    writer: &mut ConnectionWriter,
+    outgoing: &Outgoing,
+    source: &BlockSource,
+    window: &Window,
+    watch: &dyn SendWatch,
+) -> Result<(BlockTree, wire::WriteDone), Failure> {
+    let acknowledged = |window: &Window| window.acknowledged.load(Ordering::Acquire);
+    let sync_timeout = streams.sync_timeout * outgoing.block.targets.len() as u32;
+    let send = std::pin::pin!(send_frames(streams, writer, outgoing, source, window, watch));
+    let receive = std::pin::pin!(receive_done(reader, sync_timeout, window, watch));
     match select(receive, send).await {
         // What was acknowledged must be all that is sent: see `check_done`.
         Either::Left((Ok(done), send)) => Ok((send.await?, done)),
@@ -169,7 +210,7 @@ async fn send_over(
             // It stopped taking data; most likely it has said why, and that names the node at fault.
             match timeout(REASON_WAIT, receive).await {
                 Ok(Err(Failure::Other(reason))) => Err(Failure::Other(reason)),
-                _ => Err(Failure::Stream(error, acknowledged(&window))),
+                _ => Err(Failure::Stream(error, acknowledged(window))),
             }
         }
         Either::Left((Err(failure), _)) | Either::Right((Err(failure), _)) => Err(failure),
@@ -253,6 +294,7 @@ async fn receive_done(
                 () = window.ended.notified() => continue,
             }
         };
+        window.heard.fetch_add(1, Ordering::AcqRel);
         let response: wire::BlockResponse = message
             .map_err(|error| Failure::Stream(error, window.acknowledged.load(Ordering::Acquire)))?;
         match response.kind {

@@ -98,6 +98,11 @@ impl ReadPlan {
         self.failures.push(NodeFailure { node: Some(node), cause, bad_data });
     }
 
+    /// Whether some node failed in a way that time may mend.
+    pub(crate) fn may_recover(&self) -> bool {
+        self.failures.iter().any(|failure| !failure.bad_data)
+    }
+
     /// The answer to [`ReadStep::Relocate`].
     pub(crate) fn relocate(&mut self, replicas: &[NodeAddress]) {
         self.relocated = true;

@@ -39,6 +39,7 @@ fn replicas_are_tried_in_the_namenodes_order_then_asked_for_once_more_then_given
     assert_eq!(plan.next(), read(1));
     plan.failed("broke".into(), true);
     assert_eq!(plan.next(), ReadStep::Relocate);
+    assert!(plan.may_recover());
     // The one with bad data is not believed again, the other may be back; whoever is new comes first.
     plan.relocate(&nodes(&[1, 3, 2]));
     assert_eq!(plan.next(), read(2));
@@ -89,6 +90,7 @@ fn a_replica_with_bad_data_is_out_even_if_it_delivered() {
     plan.progressed();
     plan.failed("broke".into(), true);
     assert_eq!(plan.next(), ReadStep::Relocate);
+    assert!(!plan.may_recover());
     plan.relocate(&nodes(&[1]));
     assert_eq!(plan.next(), ReadStep::GiveUp(vec![failure(1, true)]));
 }

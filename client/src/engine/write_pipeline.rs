@@ -8,7 +8,7 @@
 //!   finished blocks ride on the next allocation, the last ones on `Complete`.
 //! * The next block starts when the bytes of the one before are *sent*, not when they are acknowledged: its
 //!   stream overlaps with the disks' sync of the one before.
-//! * A failed pipeline blames the node it names, else its first: that node gets no block of this file again,
+//! * A failed pipeline blames the node it names, else its first: that node gets none of the next blocks of this file,
 //!   unless no other is left. The block is sent again from its start, before any new block.
 //! * A pipeline whose source has nothing to send (an application that pauses) is given up without blame, and the
 //!   block is sent again once all of it is there.
@@ -22,6 +22,9 @@ use doldam_proto::id::{BlockId, NodeId};
 use doldam_proto::node::NodeAddress;
 
 use crate::error::NodeFailure;
+
+/// Blocks for which a node that failed is passed over: a long write is not to lose a node for ever.
+const EXCLUSION_BLOCKS: usize = 16;
 
 /// Bounds of one write.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +128,8 @@ pub(crate) struct WritePipeline {
     started: u32,
     whole: u32,
     length: Option<u64>,
-    excluded: BTreeSet<NodeId>,
+    /// Who failed, and how many blocks were finished then.
+    excluded: BTreeMap<NodeId, usize>,
     /// Finished blocks the namenode does not know of yet.
     commits: Vec<BlockCommit>,
     /// Those it is being told of.
@@ -150,7 +154,7 @@ impl WritePipeline {
             started: 0,
             whole: 0,
             length: None,
-            excluded: BTreeSet::new(),
+            excluded: BTreeMap::new(),
             commits: Vec::new(),
             telling: Vec::new(),
             allocating: None,
@@ -267,7 +271,7 @@ impl WritePipeline {
             index,
             commits: self.telling.clone(),
             replaces: block.current.as_ref().map(|(id, _)| *id),
-            excluded: self.excluded.iter().copied().collect(),
+            excluded: self.excluded.keys().copied().collect(),
             rounds: block.rounds,
         }))
     }
@@ -314,6 +318,8 @@ impl WritePipeline {
             self.rewritten.insert(index);
         }
         self.values.insert(index, commit.chaining_value);
+        let finished = self.values.len();
+        self.excluded.retain(|_, since| finished - *since < EXCLUSION_BLOCKS);
         if index == 0 {
             self.first_root = commit.root_value;
         }
@@ -327,7 +333,8 @@ impl WritePipeline {
             .and_then(|id| targets.iter().find(|target| target.id == id))
             .or_else(|| targets.first())
             .cloned();
-        self.excluded.extend(blamed.as_ref().map(|node| node.id));
+        let finished = self.values.len();
+        self.excluded.extend(blamed.as_ref().map(|node| (node.id, finished)));
         block.tried.push(NodeFailure { node: blamed, cause, bad_data: false });
         block.stage = Stage::Waiting { stalled: false };
         if block.tried.len() as u32 >= self.limits.attempts_max {

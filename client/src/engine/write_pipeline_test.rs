@@ -158,6 +158,22 @@ fn exclusions_hold_for_later_blocks_and_are_dropped_when_nobody_is_left() {
 }
 
 #[test]
+fn a_node_that_failed_is_passed_over_for_some_blocks_and_not_for_ever() {
+    let mut pipeline = WritePipeline::new(LIMITS, Some(block(0, 1, &[1])));
+    after(&mut pipeline, [whole(20), failed(0, None), allocated(0, 100, &[2])]);
+    let mut excluded = Vec::new();
+    for index in 0..18 {
+        let id = 100 + u64::from(index);
+        let done = WriteEvent::Done { index, commit: commit(id) };
+        let found = after(&mut pipeline, [done]);
+        let [WriteAction::Allocate(allocation)] = &found[..] else { panic!("{found:?}") };
+        excluded.push(allocation.excluded.len());
+        after(&mut pipeline, [allocated(index + 1, id + 1, &[2])]);
+    }
+    assert_eq!(excluded, [[1; 15].as_slice(), &[0; 3]].concat());
+}
+
+#[test]
 fn commits_of_a_refused_request_stay_in_order_before_newer_ones() {
     let limits = WriteLimits { sending_max: 3, unfinished_max: 4, attempts_max: 9 };
     let mut pipeline = WritePipeline::new(limits, Some(block(0, 7, &[1])));

@@ -1,6 +1,7 @@
 //! Keeps the lease of this client while it is writing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use doldam_proto::wire;
 use doldam_runtime::tasks::spawn_detached;
@@ -8,6 +9,9 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::{Metadata, Patience};
+
+/// Whatever the namenode says, renewals leave time for other things.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// How many writes are open, and the task that renews for all of them.
 #[derive(Debug, Default)]
@@ -55,8 +59,8 @@ impl Drop for Lease {
 
 async fn renew(metadata: Arc<Metadata>) {
     let Some(hello) = metadata.hello.get() else { return };
-    let interval = hello.lease_soft / 3;
-    let patience = Patience { total: interval, placement: std::time::Duration::ZERO };
+    let interval = (hello.lease_soft / 3).max(INTERVAL_MIN);
+    let patience = Patience { total: interval, placement: Duration::ZERO };
     let client_id = metadata.requests.client().to_bytes();
     loop {
         tokio::time::sleep(interval).await;

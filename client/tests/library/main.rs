@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot even start fails its test")]
 
+mod admin;
 mod fakes;
 mod listing;
 mod metadata;

@@ -67,6 +67,46 @@ async fn a_datanode_that_falls_silent_is_given_up_at_its_deadline() {
     assert_eq!(survives(Fault::NeverDone).await, [1]);
 }
 
+/// Waits for long, but soon asks who is alive.
+fn patient() -> ClientConfig {
+    let minutes = Duration::from_mins(5);
+    let probe_after = Duration::from_millis(50);
+    ClientConfig { write_timeout: minutes, sync_timeout: minutes, probe_after, ..config() }
+}
+
+#[tokio::test]
+async fn in_a_silent_pipeline_the_datanode_that_is_stuck_is_found_and_blamed() {
+    let cluster = FakeCluster::start(4).await;
+    let client = cluster.client_with(patient()).await;
+    // The first node waits for the third, and cannot know why.
+    cluster.datanode(1).next_fails(Fault::NeverDone);
+    cluster.datanode(3).freeze();
+    let report = write(&client, b"hello").await.unwrap();
+    assert_eq!(report.rewritten_blocks, 1);
+    let Call::Allocate(request) = &cluster.namenode.calls()[1] else { panic!() };
+    assert_eq!(request.excluded_nodes, [3]);
+}
+
+#[tokio::test]
+async fn a_pipeline_that_is_only_slow_is_waited_for() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client_with(patient()).await;
+    cluster.datanode(1).next_fails(Fault::NeverDone);
+    let writing = write(&client, b"hello");
+    let probed = async {
+        // Each was asked, more than once, and answered; the block is still waited for.
+        for id in 1..=3 {
+            while cluster.datanode(id).requests().1 < 2 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        _ = writing => panic!("it was given up although everybody answers"),
+        () = probed => {}
+    }
+}
+
 #[tokio::test]
 async fn an_acknowledgement_that_does_not_say_what_was_asked_for_is_none() {
     for fault in [Fault::WrongValue, Fault::NotDurable, Fault::FewerReceipts] {

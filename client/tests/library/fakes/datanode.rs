@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, ReadBlock};
@@ -67,6 +67,7 @@ pub(crate) struct Shared {
     reads: AtomicUsize,
     connections: AtomicUsize,
     open: Arc<AtomicUsize>,
+    frozen: AtomicBool,
     serving: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
@@ -91,6 +92,7 @@ impl FakeDatanode {
             reads: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             open: Arc::default(),
+            frozen: AtomicBool::new(false),
             serving: Mutex::default(),
         });
         let served = Arc::clone(&shared);
@@ -103,6 +105,9 @@ impl FakeDatanode {
                 let open = Open(Arc::clone(&shared.open));
                 let serve = async move {
                     let _open = open;
+                    if shared.frozen.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
                     let accepted =
                         BlockConnection::accept(stream, "client", CLUSTER, Deadlines::default());
                     if let Ok(connection) = accepted.await {
@@ -132,6 +137,11 @@ impl FakeDatanode {
     pub(crate) fn kill(&self) {
         self.task.lock().take();
         self.break_connections();
+    }
+
+    /// Takes new connections and says nothing on them, as a stopped process does.
+    pub(crate) fn freeze(&self) {
+        self.shared.frozen.store(true, Ordering::SeqCst);
     }
 
     /// Closes all connections; new ones are taken.

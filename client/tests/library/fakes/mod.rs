@@ -1,5 +1,6 @@
 //! A cluster in memory: honest unless told otherwise.
 
+pub(crate) mod admin;
 pub(crate) mod datanode;
 pub(crate) mod datanode_write;
 pub(crate) mod namenode;

@@ -9,6 +9,7 @@ use doldam_proto::digest::file::file_digest;
 use doldam_proto::digest::{BlockDigest, ChainingValue};
 use doldam_proto::file::{FileKind, FileStatus};
 use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
+use doldam_proto::wire::admin_service_server::AdminServiceServer;
 use doldam_proto::wire::{self, client_service_server::ClientServiceServer};
 use doldam_runtime::grpc;
 use doldam_runtime::net::{Net, RealNet};
@@ -16,6 +17,7 @@ use doldam_runtime::tasks::spawn_detached;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
+use super::admin::FakeAdmin;
 use super::state::{File, Pending, State, Tables};
 use super::{BLOCK, CLUSTER};
 
@@ -60,6 +62,7 @@ impl Call {
 
 pub(crate) struct FakeNamenode {
     address: String,
+    pub(crate) admin: FakeAdmin,
     shared: Arc<Shared>,
     /// Of its own, so that it can end with all its connections.
     runtime: Mutex<Option<Runtime>>,
@@ -102,13 +105,14 @@ impl FakeNamenode {
             outcomes: Mutex::default(),
             page: Mutex::new(1000),
         });
-        let (runtime, address) = serve(&shared, "127.0.0.1:0".to_owned()).await;
-        Self { address, shared, runtime: Mutex::new(Some(runtime)) }
+        let admin = FakeAdmin::new();
+        let (runtime, address) = serve(&shared, &admin, "127.0.0.1:0".to_owned()).await;
+        Self { address, admin, shared, runtime: Mutex::new(Some(runtime)) }
     }
 
     /// Is back at the same address.
     pub(crate) async fn revive(&self) {
-        let (runtime, _) = serve(&self.shared, self.address.clone()).await;
+        let (runtime, _) = serve(&self.shared, &self.admin, self.address.clone()).await;
         *self.runtime.lock() = Some(runtime);
     }
 
@@ -157,13 +161,14 @@ impl FakeNamenode {
     }
 }
 
-async fn serve(shared: &Arc<Shared>, address: String) -> (Runtime, String) {
+async fn serve(shared: &Arc<Shared>, admin: &FakeAdmin, address: String) -> (Runtime, String) {
     let service = ClientServiceServer::from_arc(Arc::clone(shared));
+    let admin = AdminServiceServer::new(admin.clone());
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let started = runtime.spawn(async move {
         let listener = RealNet.bind(&address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let served = grpc::server().add_service(service);
+        let served = grpc::server().add_service(service).add_service(admin);
         drop(spawn_detached("fake namenode", async move {
             served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
         }));
