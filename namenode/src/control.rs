@@ -37,7 +37,7 @@ use crate::engine::repair::{
 };
 
 /// Messages of datanodes that wait; more of them wait in their streams.
-pub(crate) const MESSAGES_WAITING_MAX: usize = 64;
+pub(crate) const MESSAGES_WAITING_MAX: usize = 1024;
 /// Time between two looks at clocks and queues.
 const TICK: Duration = Duration::from_millis(100);
 /// The same while there is work that was put off to keep each look short.
@@ -48,6 +48,7 @@ const MESSAGES_AT_ONCE: usize = 256;
 const PROPOSALS_MAX: usize = 128;
 
 type Proposed = (Change, Result<Outcome, FsError>);
+type Orders = BTreeMap<NodeId, Vec<Order>>;
 
 /// The loop and all it owns.
 pub(crate) struct Control {
@@ -61,6 +62,8 @@ pub(crate) struct Control {
     wanted: VecDeque<Change>,
     proposals: FuturesUnordered<BoxFuture<'static, Proposed>>,
     upkeep: Upkeep,
+    /// Orders by node, each batch with the command that must be durable before it goes out.
+    outgoing: VecDeque<(JournalIndex, Orders)>,
     /// Orders that could not be sent: the planner is told at the next look.
     unsent: Vec<Event>,
     was_paused: bool,
@@ -86,6 +89,7 @@ impl Control {
             wanted: VecDeque::new(),
             proposals: FuturesUnordered::new(),
             upkeep,
+            outgoing: VecDeque::new(),
             unsent: Vec::new(),
             was_paused: false,
         }
@@ -106,24 +110,26 @@ impl Control {
                 Some(done) = self.proposals.next() => self.take_proposed(done, &mut events),
                 Some(message) = self.messages.recv() => self.take_messages(message, &mut events),
                 () = self.hub.has_transitions() => {}
+                () = next_durable(&self.driver, self.outgoing.front()) => {}
                 () = self.driver.has_news() => {}
                 () = tokio::time::sleep(BUSY_TICK), if is_busy => {}
             }
             self.take_news(&mut events);
-            self.work(events).await;
+            self.work(events);
         }
         Ok(())
     }
 
     /// Lets the planner see `events` and everything else that happened, and does what it says.
-    async fn work(&mut self, events: Vec<Event>) {
+    fn work(&mut self, events: Vec<Event>) {
         let now = self.hub.now();
         let transitions = self.hub.take_transitions();
         let (actions, index) = self.plan(now, transitions, events);
         let orders = self.sort_out(actions);
-        if !orders.is_empty() && self.driver.durable(index).await.is_ok() {
-            self.send(orders);
+        if !orders.is_empty() {
+            self.outgoing.push_back((index, orders));
         }
+        self.send_durable();
         while self.proposals.len() < PROPOSALS_MAX {
             let Some(change) = self.wanted.pop_front() else { break };
             let driver = self.driver.clone();
@@ -164,8 +170,8 @@ impl Control {
     }
 
     /// Puts proposals in line and returns the orders by node.
-    fn sort_out(&mut self, actions: Vec<Action>) -> BTreeMap<NodeId, Vec<Order>> {
-        let mut orders: BTreeMap<NodeId, Vec<Order>> = BTreeMap::new();
+    fn sort_out(&mut self, actions: Vec<Action>) -> Orders {
+        let mut orders: Orders = BTreeMap::new();
         for action in actions {
             match action {
                 Action::Order(node, order) => orders.entry(node).or_default().push(order),
@@ -175,11 +181,17 @@ impl Control {
         orders
     }
 
-    /// Hands orders to the nodes' streams; those that cannot be are over for the planner.
-    fn send(&mut self, orders: BTreeMap<NodeId, Vec<Order>>) {
-        for (node, orders) in orders {
-            let unsent = self.hub.links.send(node, orders).into_iter();
-            self.unsent.extend(unsent.map(|order| Event::Answered(node, order, OrderEnd::Failed)));
+    /// Hands the orders to the nodes' streams that rest on nothing but what is durable. Those that cannot be handed
+    /// over are over for the planner.
+    fn send_durable(&mut self) {
+        while let Some((_, orders)) =
+            self.outgoing.pop_front_if(|(index, _)| self.driver.is_durable(*index))
+        {
+            for (node, orders) in orders {
+                let unsent = self.hub.links.send(node, orders).into_iter();
+                let failed = |order| Event::Answered(node, order, OrderEnd::Failed);
+                self.unsent.extend(unsent.map(failed));
+            }
         }
     }
 
@@ -230,6 +242,15 @@ impl Control {
                 info!("repair goes on");
             }
         }
+    }
+}
+
+/// Resolves when the next batch of orders may go out; never if there is none.
+async fn next_durable(driver: &Driver, next: Option<&(JournalIndex, Orders)>) {
+    match next {
+        Some((index, _)) if driver.durable(*index).await.is_ok() => {}
+        // Nothing waits, or nothing will be durable any more: then the process stops.
+        Some(_) | None => std::future::pending().await,
     }
 }
 

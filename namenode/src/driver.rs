@@ -171,6 +171,11 @@ impl Driver {
         }
     }
 
+    /// Whether the command `index` is durable.
+    pub fn is_durable(&self, index: JournalIndex) -> bool {
+        self.shared.progress.durable() >= index
+    }
+
     /// The cluster this namenode leads.
     pub fn cluster_id(&self) -> ClusterId {
         self.shared.cluster

@@ -209,6 +209,9 @@ impl RepairPlanner {
         self.drops.expire(now);
         self.queue.unpark_due(now);
         self.update_pause(now, around.cluster);
+        for hand in self.queue.hands() {
+            self.queue.unblock(hand, self.budget.room(hand));
+        }
         if self.queue.take_overflowed() {
             self.scans.start_debts();
         }

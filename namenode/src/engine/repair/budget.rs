@@ -13,6 +13,15 @@ pub struct BudgetLimits {
     pub bytes_max: u64,
 }
 
+/// One direction of one node: what a block may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hand {
+    /// The node as a source.
+    Sends(NodeId),
+    /// The node as a target.
+    Receives(NodeId),
+}
+
 /// What is under way on each node.
 #[derive(Debug)]
 pub struct Budget {
@@ -46,6 +55,19 @@ impl Budget {
     /// Copies that `node` is sending.
     pub fn sending(&self, node: NodeId) -> usize {
         self.outgoing.get(&node).map_or(0, |used| used.copies)
+    }
+
+    /// How many more copies the hand could take, if they are small.
+    pub fn room(&self, hand: Hand) -> usize {
+        let used = match hand {
+            Hand::Sends(node) => self.outgoing.get(&node),
+            Hand::Receives(node) => self.incoming.get(&node),
+        };
+        match used {
+            None => self.limits.copies_max,
+            Some(used) if used.bytes >= self.limits.bytes_max => 0,
+            Some(used) => self.limits.copies_max.saturating_sub(used.copies),
+        }
     }
 
     /// A copy starts.
@@ -95,6 +117,7 @@ mod tests {
         budget.take(A, B, 1);
         assert!(!budget.may_send(A, 1) && !budget.may_receive(B, 1));
         assert_eq!(budget.sending(A), 2);
+        assert_eq!((budget.room(Hand::Sends(A)), budget.room(Hand::Receives(A))), (0, 2));
     }
 
     #[test]

@@ -134,7 +134,6 @@ impl RepairPlanner {
     ) -> Result<(), StoreError> {
         if let Some(task) = self.tasks.mark_stored(replica.block, node) {
             self.budget.give_back(task.source, task.target, task.bytes);
-            self.queue.unblock(super::plan::UNBLOCKED_PER_END);
         }
         match view::standing(around.tables, node, replica)? {
             Standing::Unlisted | Standing::Bad => self.propose_add(node, replica, value, around),

@@ -7,6 +7,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{CopyOrder, DropOrder, RemoveReplicaCommand, order};
 
 use super::assess::Assessment;
+use super::budget::Hand;
 use super::drops::{Drop, DropReason};
 use super::intake::this_generation;
 use super::task::CopyTask;
@@ -16,20 +17,26 @@ use crate::engine::namespace::view::{self, Block};
 use crate::engine::placement::{Chance, PlacementRequest, RackAware, place};
 use crate::engine::tables::StoreError;
 
-/// After this time a block that could not be helped is looked at again, if nothing changes before.
+/// After this time a refused proposal is made again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// After this time a block that no node can take is looked at again; sooner if a node joins.
+pub(super) const PARKED_FOR: Duration = Duration::from_mins(1);
 /// Longest wait after failed attempts.
 const RETRY_MAX: Duration = Duration::from_mins(1);
-/// How many blocks may hope for the budget that one finished copy gives back.
-pub(super) const UNBLOCKED_PER_END: usize = 4;
-
 /// What came of looking for a pair of nodes.
 enum Pair {
     Found(NodeId, NodeId),
-    /// There is one, but it has its hands full.
-    Busy,
+    /// There is one, but this hand of it is full.
+    Busy(Hand),
     /// There is none.
     None,
+}
+
+/// What came of looking for a target.
+enum Target {
+    Free(NodeId),
+    /// This one would do, and all like it receive as much as they may.
+    Busy(NodeId),
 }
 
 impl RepairPlanner {
@@ -87,8 +94,8 @@ impl RepairPlanner {
                 Pair::Found(source, target) => {
                     self.start_copy(now, block, (source, target), around.cluster);
                 }
-                Pair::Busy => return self.queue.block_on_budget(block.id, health),
-                Pair::None => return self.queue.park(block.id, health, now + RETRY_AFTER),
+                Pair::Busy(hand) => return self.queue.block_on(block.id, health, hand),
+                Pair::None => return self.queue.park(block.id, health, now + PARKED_FOR),
             }
         }
         self.queue.watch(block.id, health);
@@ -133,16 +140,20 @@ impl RepairPlanner {
         let Some(target) = self.choose_target(block, failed_target, around, chance) else {
             return Pair::None;
         };
-        let may_send = |node: &&NodeId| {
-            let has_stream = around.cluster.node(**node).is_some_and(Node::has_stream);
-            has_stream && self.budget.may_send(**node, block.length)
+        let target = match target {
+            Target::Free(target) => target,
+            Target::Busy(target) => return Pair::Busy(Hand::Receives(target)),
         };
-        let source = assessment.live.iter().filter(may_send).min_by_key(|node| {
-            (Some(**node) == failed_source, self.budget.sending(**node), **node)
-        });
-        match (source, target) {
-            (Some(source), Target::Free(target)) => Pair::Found(*source, target),
-            (None, _) | (_, Target::Busy) => Pair::Busy,
+        let costs = |node: &&NodeId| {
+            let is_full = !self.budget.may_send(**node, block.length);
+            (is_full, Some(**node) == failed_source, self.budget.sending(**node), **node)
+        };
+        match assessment.live.iter().min_by_key(costs).copied() {
+            Some(source) if self.budget.may_send(source, block.length) => {
+                Pair::Found(source, target)
+            }
+            Some(source) => Pair::Busy(Hand::Sends(source)),
+            None => Pair::None,
         }
     }
 
@@ -200,7 +211,7 @@ impl RepairPlanner {
         choose(&other_than_failed)
             .or_else(|| choose(&busy))
             .map(Target::Free)
-            .or_else(|| choose(&[]).map(|_| Target::Busy))
+            .or_else(|| choose(&[]).map(Target::Busy))
     }
 
     /// Time a copy of `bytes` may take.
@@ -264,7 +275,6 @@ impl RepairPlanner {
         if !task.is_stored {
             self.budget.give_back(task.source, task.target, task.bytes);
         }
-        self.queue.unblock(UNBLOCKED_PER_END);
         Some(task)
     }
 
@@ -314,9 +324,4 @@ fn may_drop(node: NodeId, drop: &Drop, around: &Surroundings<'_>) -> Result<bool
         }
         DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
     })
-}
-
-enum Target {
-    Free(NodeId),
-    Busy,
 }

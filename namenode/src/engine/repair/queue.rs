@@ -1,16 +1,18 @@
 //! The blocks that are not as they should be, the nearest to loss first.
 //!
-//! Each is in one place: *ready* to be looked at, *blocked* until a node has budget again, *parked* until a time
-//! because nothing could be done, or *watched* because something is under way or only time will tell. A block that
-//! cannot be helped thus never stands before one that can. The number of tracked blocks is bounded: when it is
+//! Each is in one place: *ready* to be looked at, *blocked* until a certain node has budget again, *parked* until a
+//! time because nothing could be done, or *watched* because something is under way or only time will tell. A block
+//! that cannot be helped thus never stands before one that can. The number of tracked blocks is bounded: when it is
 //! reached, the least urgent give way and [`overflowed`](RepairQueue::take_overflowed) says that the durable state
 //! must be scanned again later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use doldam_proto::id::BlockId;
 
 use super::assess::Health;
+use super::budget::Hand;
 use crate::engine::cluster::Uptime;
 
 /// What is tracked.
@@ -19,7 +21,7 @@ pub struct RepairQueue {
     tracked_max: usize,
     blocks: BTreeMap<BlockId, Tracked>,
     ready: BTreeSet<(usize, BlockId)>,
-    blocked: BTreeSet<(usize, BlockId)>,
+    blocked: BTreeSet<(Hand, usize, BlockId)>,
     parked: BTreeSet<(Uptime, BlockId)>,
     counts: Counts,
     overflowed: bool,
@@ -46,7 +48,7 @@ struct Tracked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Ready,
-    Blocked,
+    Blocked(Hand),
     Parked(Uptime),
     Watched,
 }
@@ -70,9 +72,9 @@ impl RepairQueue {
         self.set(block, health, Place::Ready);
     }
 
-    /// The block waits for budget.
-    pub fn block_on_budget(&mut self, block: BlockId, health: Health) {
-        self.set(block, health, Place::Blocked);
+    /// The block waits for budget of this node in this direction.
+    pub fn block_on(&mut self, block: BlockId, health: Health, hand: Hand) {
+        self.set(block, health, Place::Blocked(hand));
     }
 
     /// Nothing can be done for the block before `until`, unless something changes.
@@ -101,12 +103,26 @@ impl RepairQueue {
         Some(block)
     }
 
-    /// A node has budget again: the `count` most urgent blocked ones are ready.
-    pub fn unblock(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some((_, block)) = self.blocked.first().copied() else { break };
+    /// A node has budget again: the `count` most urgent of the blocks that wait for it are ready.
+    pub fn unblock(&mut self, hand: Hand, count: usize) {
+        let waiting = self.blocked.range((hand, 0, BlockId(0))..);
+        let waiting = waiting.take_while(|(other, _, _)| *other == hand).take(count);
+        let blocks: Vec<BlockId> = waiting.map(|(_, _, block)| *block).collect();
+        for block in blocks {
             self.wake(block);
         }
+    }
+
+    /// What blocks wait for.
+    pub fn hands(&self) -> Vec<Hand> {
+        let mut hands = Vec::new();
+        let mut next = self.blocked.first();
+        while let Some((hand, _, _)) = next {
+            hands.push(*hand);
+            let after = (*hand, usize::MAX, BlockId(u64::MAX));
+            next = self.blocked.range((Bound::Excluded(after), Bound::Unbounded)).next();
+        }
+        hands
     }
 
     /// What was parked until `now` or earlier is ready.
@@ -146,7 +162,7 @@ impl RepairQueue {
 
     /// Up to `count` tracked blocks after `after`, in order of ids.
     pub fn tracked_after(&self, after: BlockId, count: usize) -> Vec<BlockId> {
-        let from = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let from = (Bound::Excluded(after), Bound::Unbounded);
         self.blocks.range(from).map(|(block, _)| *block).take(count).collect()
     }
 
@@ -186,7 +202,7 @@ impl RepairQueue {
         }
         match place {
             Place::Ready => _ = self.ready.insert((health.live, block)),
-            Place::Blocked => _ = self.blocked.insert((health.live, block)),
+            Place::Blocked(hand) => _ = self.blocked.insert((hand, health.live, block)),
             Place::Parked(until) => _ = self.parked.insert((until, block)),
             Place::Watched => {}
         }
@@ -209,7 +225,9 @@ impl RepairQueue {
     fn leave(&mut self, block: BlockId, tracked: Tracked) {
         match tracked.place {
             Place::Ready => _ = self.ready.remove(&(tracked.health.live, block)),
-            Place::Blocked => _ = self.blocked.remove(&(tracked.health.live, block)),
+            Place::Blocked(hand) => {
+                self.blocked.remove(&(hand, tracked.health.live, block));
+            }
             Place::Parked(until) => _ = self.parked.remove(&(until, block)),
             Place::Watched => {}
         }
@@ -234,6 +252,8 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use doldam_proto::id::NodeId;
 
     use super::*;
 
@@ -268,13 +288,18 @@ mod tests {
     }
 
     #[test]
-    fn budget_wakes_the_most_urgent_of_the_blocked() {
+    fn budget_wakes_the_most_urgent_of_the_blocks_that_wait_for_it() {
         let mut queue = RepairQueue::new(10);
-        for (block, replicas) in [(1, 2), (2, 1), (3, 1)] {
-            queue.block_on_budget(BlockId(block), live(replicas));
+        let (one, other) = (Hand::Sends(NodeId(1)), Hand::Receives(NodeId(1)));
+        for (block, replicas, hand) in [(1, 2, one), (2, 1, one), (3, 1, one), (4, 1, other)] {
+            queue.block_on(BlockId(block), live(replicas), hand);
         }
-        queue.unblock(2);
+        assert_eq!(queue.hands(), [one, other]);
+        queue.unblock(one, 2);
         assert_eq!(drain(&mut queue), [2, 3]);
+        queue.unblock(other, 2);
+        assert_eq!(drain(&mut queue), [4]);
+        assert_eq!(queue.hands(), [one]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use doldam_proto::wire;
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{AddReplicaCommand, MarkBadReplicaCommand, RemoveReplicaCommand};
 
+use super::plan::PARKED_FOR;
 use super::test_world::{
     LENGTH, LIMITS, LIVENESS, VALUE, World, copies, drops, proposals, replica,
 };
@@ -127,6 +128,22 @@ fn the_limits_per_node_hold_and_a_block_that_waits_does_not_stop_others() {
 }
 
 #[test]
+fn a_node_with_much_to_send_does_not_keep_another_from_sending() {
+    let mut world = World::new(&["/a", "/a", "/a", "/a", "/a", "/a"]);
+    for node in [1, 2] {
+        for file in 0..6 {
+            world.file(&format!("/n{node}f{file}"), 2, &[node]);
+        }
+    }
+    let from_second = |copy: &&(u64, u32, u32)| copy.1 == 2;
+    let planned = copies(&world.poll());
+    assert_eq!(planned.iter().filter(from_second).count(), LIMITS.budget.copies_max);
+    let (block, _, target) = *planned.iter().find(from_second).unwrap();
+    world.store(BlockId(block), target);
+    assert_eq!(copies(&world.poll()).iter().filter(from_second).count(), 1);
+}
+
+#[test]
 fn a_copy_that_is_not_confirmed_in_time_is_given_up_and_tried_elsewhere_later() {
     let mut world = World::new(&["/a", "/a", "/a"]);
     world.file("/f", 2, &[1]);
@@ -180,7 +197,7 @@ fn a_block_without_a_possible_target_is_parked_until_a_node_joins() {
     let block = world.file("/f", 3, &[1, 2]);
     assert_eq!(world.poll(), []);
     assert_eq!(world.planner.stats().waiting, 1);
-    world.advance_to(just_before(Duration::from_secs(5)));
+    world.advance_to(just_before(PARKED_FOR));
     assert_eq!(world.poll(), []);
     world.join("/a");
     assert_eq!(copies(&world.poll()), [(block.0, 1, 3)]);
