@@ -241,7 +241,16 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
     }
     let identity = FolderIdentity { node: node.membership.uuid, cluster: Some(cluster) };
     let store = Arc::clone(&node.store);
-    let adopt = move || store.volumes().iter().try_for_each(|volume| volume.adopt(&identity));
+    let adopt = move || {
+        // A folder that fails now is given up, like at any other time; the others carry the node.
+        for volume in store.volumes().iter().filter(|volume| !volume.has_failed()) {
+            match volume.adopt(&identity) {
+                Err(cause) if cause.is_broken_disk() => volume.give_up(&cause),
+                adopted => adopted?,
+            }
+        }
+        Ok(())
+    };
     match tokio::task::spawn_blocking(adopt).await {
         Ok(Ok(())) => {}
         Ok(Err(source)) => return Err(End::Fatal(LinkError::Join { source })),
@@ -253,9 +262,10 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
 }
 
 /// The namenode may have been told before, or not: these are few, and telling again does no harm.
+/// What is known of one in more detail is not replaced by this.
 fn report_known_bad(node: &Node) {
     let bad: Vec<_> = node.store.state().inventory.quarantined().map(|(key, _)| key).collect();
-    for key in bad {
+    for key in bad.into_iter().filter(|key| !node.store.news().has_news_of(*key)) {
         node.store.report_bad(key, "found bad before");
     }
 }

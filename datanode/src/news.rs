@@ -60,6 +60,11 @@ impl News {
         self.changed.notify_one();
     }
 
+    /// Whether there is news of a replica that the namenode may not have.
+    pub(crate) fn has_news_of(&self, key: ReplicaKey) -> bool {
+        self.outbox.lock().contains(key)
+    }
+
     /// An order was carried out, or not.
     pub(crate) fn answer(&self, answer: Answer) {
         let answers = &mut self.replies.lock().answers;

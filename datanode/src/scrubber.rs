@@ -28,6 +28,8 @@ use crate::stream::failure::chain;
 
 /// Longest pause between two looks at whether a data folder has failed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest time from the start of a pass to the next: with nothing to verify, passes take none.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How often the position is saved within a pass: what a crash costs is read again.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -45,7 +47,7 @@ impl Scrubber {
     /// Takes up where the last run of the node was. Blocks on the disk.
     pub(crate) fn load(node: Arc<Node>) -> Self {
         let limits = ScrubLimits {
-            interval: node.config.scrub_interval.0,
+            interval: node.config.scrub_interval.0.max(INTERVAL_MIN),
             bytes_per_sec: node.config.scrub_bytes_per_sec.0,
         };
         let position = load_position(&node.store);

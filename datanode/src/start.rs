@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::blocks::startup::{
-    Duplicate, Scan, judge_duplicate, open_folders, remove_duplicate, scan,
+    Duplicate, Scan, judge_duplicate, open_folders, remove_duplicate, require_one, scan,
 };
 use crate::blocks::store::BlockStore;
 use crate::blocks::version_file::FolderIdentity;
@@ -233,22 +233,26 @@ async fn open_store(
 
     let started = seams.clock.now();
     // All folders at once: they are on different disks, if the advice was followed.
-    let scans: Vec<_> = volumes
-        .iter()
-        .map(|volume| {
-            let volume = Arc::clone(volume);
-            tokio::task::spawn_blocking(move || scan(&volume))
-        })
-        .collect();
+    let scan_one = |volume: &Arc<Volume>| {
+        let volume = Arc::clone(volume);
+        let usable = !volume.has_failed();
+        tokio::task::spawn_blocking(
+            move || if usable { scan(&volume) } else { Ok(Scan::default()) },
+        )
+    };
+    let scans: Vec<_> = volumes.iter().map(scan_one).collect();
     let mut found = Vec::new();
     for (volume, scan) in volumes.iter().zip(scans) {
         let scanned = scan
             .await
             .map_err(|panicked| DatanodeError::Threads { source: io::Error::other(panicked) })?;
-        let listing = |source| FolderError::Io { during: "listing its replicas", source };
-        let path = volume.layout().root().to_owned();
-        found.push(scanned.map_err(|cause| failed((path, listing(cause))))?);
+        match scanned.map_err(FolderError::io("listing its replicas")) {
+            Ok(scan) => found.push(scan),
+            Err(cause) if cause.is_broken_disk() => volume.give_up(&cause),
+            Err(cause) => return Err(failed((volume.layout().root().to_owned(), cause))),
+        }
     }
+    require_one(&volumes).map_err(failed)?;
     let store = in_thread(move || take_in(volumes, found)).await?;
     let took = seams.clock.now().saturating_sub(started);
     let replicas = store.state().inventory.len();

@@ -6,7 +6,7 @@ use doldam_runtime::disk::RealDisk;
 
 use super::*;
 use crate::testing::cluster::{LONG, key};
-use crate::testing::{bytes, open_store, store_block};
+use crate::testing::{Fault, FaultyDisk, Operation, bytes, open_store, store_block};
 
 fn config(dirs: &[&tempfile::TempDir]) -> DatanodeConfig {
     DatanodeConfig {
@@ -112,4 +112,29 @@ async fn a_thousand_replicas_are_found_from_their_names() {
     let store = opened(&[&dir]).await;
     assert_eq!(store.state().inventory.len(), 1000);
     assert!(!store.news().take(Duration::ZERO, 10).events.iter().any(|_| true));
+}
+
+#[tokio::test]
+async fn a_broken_disk_is_passed_over_and_the_others_are_served() {
+    let (one, two) = (with_replica(&bytes(500)), folder());
+    let disk = FaultyDisk::default();
+    drop(opened(&[&one, &two]).await);
+    let dead = two.path().file_name().unwrap().to_string_lossy().into_owned();
+    for (operation, block) in [(Operation::List, 2), (Operation::Read, 3)] {
+        let path: &'static str = dead.clone().leak();
+        disk.fail(Fault { operation, path, after: 0, errno: 5 });
+        let seams = Seams { disk: disk.handle(), ..Seams::system() };
+        let store = super::open_store(&config(&[&one, &two]), &seams).await.unwrap().0;
+        let failed: Vec<bool> = store.volumes().iter().map(|it| it.has_failed()).collect();
+        assert_eq!(failed, [false, true], "{operation:?}");
+        assert!(store.verify(key(1), None).is_ok());
+        store_block(&store, key(block), &bytes(10), true);
+        disk.heal();
+    }
+    // With no folder left there is nothing to serve.
+    disk.fail(Fault { operation: Operation::List, path: "blocks", after: 0, errno: 5 });
+    let seams = Seams { disk: disk.handle(), ..Seams::system() };
+    let refused = super::open_store(&config(&[&one, &two]), &seams).await.err().unwrap();
+    let DatanodeError::Folder { source, .. } = refused else { panic!("{refused}") };
+    assert!(matches!(source, FolderError::AllFailed { .. }), "{source}");
 }

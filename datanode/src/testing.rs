@@ -68,6 +68,7 @@ pub(crate) enum Operation {
     Rename,
     SyncDir,
     Remove,
+    List,
 }
 
 /// An operation that fails, once `after` of its kind have passed.
@@ -186,6 +187,7 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.shared.check(Operation::List, path)?;
         RealDisk.list(path)
     }
 

@@ -96,6 +96,11 @@ impl BlockStore {
 }
 
 impl PartialReplica {
+    /// Which block.
+    pub(crate) fn key(&self) -> ReplicaKey {
+        self.key
+    }
+
     /// Writes `bytes` at `offset`, into the page cache.
     ///
     /// # Errors

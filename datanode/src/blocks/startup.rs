@@ -56,9 +56,11 @@ pub(crate) type Refused = (PathBuf, FolderError);
 
 /// Opens the data folders and makes them one node's, a new node's if all are empty.
 ///
+/// A folder whose disk is broken is passed over and reported as failed; the others are served.
+///
 /// # Errors
-/// Names the first folder that cannot be served, or belongs to another node or cluster than those
-/// before it.
+/// Names the first folder that cannot be served for another reason, or belongs to another node or
+/// cluster than those before it, or the first of all if all are broken.
 pub(crate) fn open_folders(
     seams: &Seams,
     dirs: &[PathBuf],
@@ -67,8 +69,14 @@ pub(crate) fn open_folders(
     let mut opened = Vec::new();
     for (dir, index) in dirs.iter().zip(0..) {
         let disk = Arc::clone(&seams.disk);
-        let volume = Volume::open(disk, dir, VolumeIndex(index), reserve_bytes);
-        opened.push(volume.map_err(|cause| (dir.clone(), cause))?);
+        let (index, stand_in) = (VolumeIndex(index), Arc::clone(&disk));
+        opened.push(match Volume::open(disk, dir, index, reserve_bytes) {
+            Ok(volume) => volume,
+            Err(cause) if cause.is_broken_disk() => {
+                (Volume::broken(stand_in, dir, index, &cause), None)
+            }
+            Err(cause) => return Err((dir.clone(), cause)),
+        });
     }
     let mut node: Option<NodeUuid> = None;
     let mut cluster: Option<ClusterId> = None;
@@ -90,14 +98,32 @@ pub(crate) fn open_folders(
     let identity = FolderIdentity { node, cluster };
     let mut volumes = Vec::new();
     for (volume, found) in opened {
-        if found != Some(identity) {
+        if found != Some(identity) && !volume.has_failed() {
             let root = volume.layout().root().to_owned();
             info!(folder = %root.display(), node = %identity.node, "setting up a data folder");
-            volume.adopt(&identity).map_err(|cause| (root, cause))?;
+            match volume.adopt(&identity) {
+                Err(cause) if cause.is_broken_disk() => volume.give_up(&cause),
+                adopted => adopted.map_err(|cause| (root, cause))?,
+            }
         }
         volumes.push(Arc::new(volume));
     }
+    require_one(&volumes)?;
     Ok((volumes, identity))
+}
+
+/// A node whose every folder failed has nothing to serve.
+///
+/// # Errors
+/// Names the first folder.
+pub(crate) fn require_one(volumes: &[Arc<Volume>]) -> Result<(), Refused> {
+    let Some(first) = volumes.first() else { return Ok(()) };
+    match first.failure() {
+        Some(why) if volumes.iter().all(|volume| volume.has_failed()) => {
+            Err((first.layout().root().to_owned(), FolderError::AllFailed { why }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Lists a data folder, finishes what a crash interrupted and tells what is there. Blocks on the

@@ -48,6 +48,12 @@ pub enum FolderError {
         /// The node of this one.
         found: NodeUuid,
     },
+    /// It failed, and so did all others.
+    #[error("every data folder failed; of this one: {why}")]
+    AllFailed {
+        /// What failed.
+        why: String,
+    },
     /// It is of another cluster.
     #[error("the folder belongs to cluster {found}, the others to {expected}")]
     OtherCluster {
@@ -59,8 +65,21 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    fn io(during: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(during: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { during, source }
+    }
+
+    /// Whether the disk is broken, rather than the configuration wrong: then the other folders may
+    /// be served without this one.
+    pub(crate) fn is_broken_disk(&self) -> bool {
+        use io::ErrorKind::{
+            AlreadyExists, InvalidInput, NotADirectory, NotFound, PermissionDenied,
+        };
+        let wrong = [AlreadyExists, InvalidInput, NotADirectory, NotFound, PermissionDenied];
+        match self {
+            Self::Io { source, .. } => is_folder_failure(source) && !wrong.contains(&source.kind()),
+            _ => false,
+        }
     }
 }
 
@@ -74,7 +93,8 @@ pub(crate) struct Volume {
     promised_bytes: AtomicU64,
     writers: AtomicU64,
     failure: Mutex<Option<String>>,
-    _lock: DirLock,
+    /// Of every folder that could be locked.
+    _lock: Option<DirLock>,
 }
 
 impl Volume {
@@ -93,19 +113,42 @@ impl Volume {
             io::ErrorKind::WouldBlock => FolderError::InUse,
             _ => FolderError::Io { during: "locking the folder", source },
         })?;
-        let layout = Layout::new(root.to_owned());
-        let identity = read_identity(&*disk, &layout)?;
-        let volume = Self {
+        let identity = read_identity(&*disk, &Layout::new(root.to_owned()))?;
+        let volume = Self { _lock: Some(lock), ..Self::of(disk, root, index, reserve_bytes) };
+        Ok((volume, identity))
+    }
+
+    /// Stands in for the folder at `root`, whose disk is broken: it holds nothing and takes nothing,
+    /// and is reported as failed.
+    pub(crate) fn broken(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        index: VolumeIndex,
+        cause: &FolderError,
+    ) -> Self {
+        let volume = Self::of(disk, root, index, 0);
+        volume.give_up(cause);
+        volume
+    }
+
+    fn of(disk: Arc<dyn Disk>, root: &Path, index: VolumeIndex, reserve_bytes: u64) -> Self {
+        Self {
             index,
-            layout,
+            layout: Layout::new(root.to_owned()),
             disk,
             reserve_bytes,
             promised_bytes: AtomicU64::new(0),
             writers: AtomicU64::new(0),
             failure: Mutex::new(None),
-            _lock: lock,
-        };
-        Ok((volume, identity))
+            _lock: None,
+        }
+    }
+
+    /// Turns the folder off because of what was met at the start.
+    pub(crate) fn give_up(&self, cause: &FolderError) {
+        if let FolderError::Io { during, source } = cause {
+            self.fail(during, source);
+        }
     }
 
     /// Makes the folder `identity`'s: durable, with every folder below it, when this returns.

@@ -73,6 +73,11 @@ impl Outbox {
         self.unsent += 1;
     }
 
+    /// Whether there is news of a replica that the namenode may not have.
+    pub(crate) fn contains(&self, key: ReplicaKey) -> bool {
+        self.entries.contains_key(&key)
+    }
+
     /// Takes up to `events_max` events that have not been sent on this stream, in the order they
     /// happened.
     pub(crate) fn take_unsent(

@@ -124,6 +124,11 @@ impl BlockReceiver {
         self.tree.length()
     }
 
+    /// Whether it is a repair copy, ordered by the namenode.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ordered.is_some()
+    }
+
     /// The tree over the groups verified so far.
     pub(crate) fn tree(&self) -> &BlockTree {
         &self.tree

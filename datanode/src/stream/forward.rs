@@ -26,6 +26,9 @@ use crate::node::Node;
 /// After a frame could not be forwarded: how long to wait for the reason that the next node gives.
 const REASON_WAIT: Duration = Duration::from_secs(1);
 
+/// Longer than any sender may be silent.
+const NO_DEADLINE: Duration = Duration::from_hours(24);
+
 /// What the parts of one write share: how far it is.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -113,7 +116,7 @@ pub(crate) async fn open(
     let (reader, writer) = connection.halves();
     writer.set_progress_deadline(timeout);
     // Silence is judged by `watch`, which knows whether an answer is owed.
-    reader.set_progress_deadline(Duration::from_secs(u64::from(u32::MAX)));
+    reader.set_progress_deadline(NO_DEADLINE);
     writer.queue_message(&wire::BlockRequest::from(request)).map_err(|cause| failed(&cause))?;
     Ok(connection)
 }

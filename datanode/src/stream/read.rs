@@ -10,13 +10,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use doldam_proto::convert::block_stream::ReadBlock;
 use doldam_proto::digest::proof::proof_places;
-use doldam_proto::frame::header::{FrameHeader, FrameKind};
+use doldam_proto::frame::header::{FrameHeader, FrameKind, HEADER_BYTES};
 use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, GROUP_BYTES};
 use doldam_proto::wire;
 use doldam_runtime::connection::{BlockConnection, StreamError};
 use prost::Message;
 use tracing::{debug, info};
 
+use super::buffers::PooledBuffer;
 use super::failure::{Code, Failure, chain};
 use super::serve::{After, refuse_read};
 use crate::blocks::StoreError;
@@ -41,6 +42,16 @@ enum Cut {
     ReaderGone(StreamError),
 }
 
+/// A range whose proof and first bytes were read: what can be sent is sent with one call.
+struct Prepared {
+    replica: OpenReplica,
+    range: Range,
+    proof: BytesMut,
+    /// Header of the frame in `buffer`.
+    frame: [u8; HEADER_BYTES],
+    buffer: PooledBuffer,
+}
+
 /// Sends one range.
 pub(crate) async fn serve_read(
     node: &Arc<Node>,
@@ -49,17 +60,17 @@ pub(crate) async fn serve_read(
 ) -> After {
     let key = ReplicaKey { block: request.id, generation: request.generation };
     let started = node.seams.clock.now();
-    let (replica, range) = match prepare(node, key, &request) {
+    let prepared = match prepare(node, key, &request) {
         Ok(prepared) => prepared,
         Err(failure) => {
             node.metrics.request(Operation::Read, Some(failure.code));
             return refuse_read(node, connection, &failure).await;
         }
     };
-    let sent = send(node, connection, &replica, range).await;
-    let took: Duration = node.seams.clock.now().saturating_sub(started);
+    let sent = send(node, connection, prepared).await;
     match sent {
         Ok(()) => {
+            let took: Duration = node.seams.clock.now().saturating_sub(started);
             node.metrics.request(Operation::Read, None);
             node.metrics.served(Operation::Read, took);
             After::Next
@@ -78,11 +89,9 @@ pub(crate) async fn serve_read(
     }
 }
 
-fn prepare(
-    node: &Node,
-    key: ReplicaKey,
-    request: &ReadBlock,
-) -> Result<(OpenReplica, Range), Failure> {
+/// Opens the replica and reads the proof and the first bytes. Nothing was sent yet, so whatever is
+/// wrong can be said plainly.
+fn prepare(node: &Node, key: ReplicaKey, request: &ReadBlock) -> Result<Prepared, Failure> {
     let replica = node.store.open(key)?;
     let (asked, length) = (request.offset + request.length, replica.length);
     if asked > length {
@@ -91,7 +100,14 @@ fn prepare(
     }
     let start = request.offset / GROUP_BYTES * GROUP_BYTES;
     let end = asked.next_multiple_of(GROUP_BYTES).min(length);
-    Ok((replica, Range { start, end }))
+    let range = Range { start, end };
+    let mut buffer = node.buffers.take();
+    let read = proof(&replica, range).and_then(|proof| {
+        let frame = read_frame(&replica, start, range, &mut buffer)?;
+        Ok((proof, frame))
+    });
+    let (proof, frame) = read.map_err(|failure| node.store.note_read_error(key, failure))?;
+    Ok(Prepared { replica, range, proof, frame, buffer })
 }
 
 /// Sends the start, the proof and the first bytes with one call to the system, then frame after
@@ -99,46 +115,30 @@ fn prepare(
 async fn send(
     node: &Node,
     connection: &mut BlockConnection,
-    replica: &OpenReplica,
-    range: Range,
+    prepared: Prepared,
 ) -> Result<(), Cut> {
-    let header = replica.sidecar.header();
-    let mut buffer = node.buffers.take();
-    let proof = proof(replica, range).map_err(Cut::Failed)?;
+    let Prepared { replica, range, proof, mut frame, mut buffer } = prepared;
     let proof_header = FrameHeader::plain(FrameKind::Proof, proof.len()).encode();
     let start = wire::ReadStart {
         offset: range.start,
         byte_count: range.end - range.start,
         block_length: replica.length,
-        file_offset: header.file_offset,
+        file_offset: replica.sidecar.header().file_offset,
     };
-    // The first bytes before the answer: if they cannot be read, a plain failure can still be sent
-    // as an error frame.
-    let first = read_frame(replica, range.start, range, &mut buffer).map_err(Cut::Failed);
     let kind = wire::block_response::Kind::Read(start);
     let (_, writer) = connection.halves();
     writer.queue_message(&wire::BlockResponse { kind: Some(kind) }).map_err(Cut::ReaderGone)?;
-    let mut frame = match first {
-        Ok(frame) => frame,
-        Err(failed) => {
-            writer.flush().await.map_err(Cut::ReaderGone)?;
-            return Err(failed);
-        }
-    };
-    let mut front: &[&[u8]] = &[&proof_header, &proof];
-    let mut offset = range.start;
-    loop {
-        let payload = &buffer[..];
-        let parts: Vec<&[u8]> = front.iter().copied().chain([&frame[..], payload]).collect();
-        writer.write_all_vectored(&parts).await.map_err(Cut::ReaderGone)?;
-        offset += payload.len() as u64;
-        node.metrics.sent(payload.len() as u64);
-        front = &[];
-        if offset == range.end {
-            return Ok(());
-        }
-        frame = read_frame(replica, offset, range, &mut buffer).map_err(Cut::Failed)?;
+    let parts: [&[u8]; 4] = [&proof_header, &proof, &frame, &buffer];
+    writer.write_all_vectored(&parts).await.map_err(Cut::ReaderGone)?;
+    let mut offset = range.start + buffer.len() as u64;
+    node.metrics.sent(buffer.len() as u64);
+    while offset < range.end {
+        frame = read_frame(&replica, offset, range, &mut buffer).map_err(Cut::Failed)?;
+        writer.write_all_vectored(&[&frame, &buffer]).await.map_err(Cut::ReaderGone)?;
+        offset += buffer.len() as u64;
+        node.metrics.sent(buffer.len() as u64);
     }
+    Ok(())
 }
 
 /// Fills `buffer` with the next frame's bytes; returns its header.
@@ -147,7 +147,7 @@ fn read_frame(
     offset: u64,
     range: Range,
     buffer: &mut BytesMut,
-) -> Result<[u8; 16], StoreError> {
+) -> Result<[u8; HEADER_BYTES], StoreError> {
     let count = (range.end - offset).min(FRAME_PAYLOAD_BYTES as u64) as usize;
     // Zeroed only where the buffer grows: what it holds from the frame before is overwritten.
     buffer.resize(count, 0);

@@ -96,6 +96,25 @@ async fn an_unreadable_sector_ends_the_read_quarantines_the_replica_and_reports_
 }
 
 #[tokio::test]
+async fn what_fails_before_the_first_byte_is_refused_plainly_and_the_connection_goes_on() {
+    let node = TestNode::start(1).await;
+    let block = bytes(2 * GROUP);
+    let digest = tree_of(0, &block).1;
+    let mut connection = node.connect().await;
+    // The sidecar is read twice: its header, then the nodes of the proof.
+    for (id, path, after) in [(1, ".data", 0), (2, ".side", 0), (3, ".side", 1)] {
+        store_block(&node.store, key(id), &block, true);
+        node.disk.fail(Fault { operation: DiskOperation::Read, path, after, errno: 5 });
+        let refused = read_verified(&mut connection, key(id), &digest, 0, 1).await;
+        let Err(ReadError::Refused(failure)) = refused else { panic!("{refused:?}") };
+        assert_eq!(failure.code(), Code::Corrupt, "{path} {after}");
+        node.disk.heal();
+    }
+    store_block(&node.store, key(4), &block, true);
+    read_verified(&mut connection, key(4), &digest, 0, 1).await.unwrap();
+}
+
+#[tokio::test]
 async fn files_that_vanished_are_found_missing_and_reported() {
     let node = TestNode::start(1).await;
     let digest = tree_of(0, &bytes(100)).1;

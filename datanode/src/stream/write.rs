@@ -154,10 +154,6 @@ async fn receive_block(
     if let Some(next) = next {
         next.connection.put_back();
     }
-    if ordered.is_some() {
-        let Stored { length, value, .. } = stored;
-        node.store.news().event(key, ReplicaEvent::Stored { length, value });
-    }
     let mut replicas = vec![wire::ReplicaReceipt { node_id: here.0, durable: stored.durable }];
     replicas.extend(receipts);
     let done = wire::WriteDone {
@@ -264,8 +260,15 @@ impl Incoming<'_> {
         // The one thing that waits for the disk: this thread goes on serving others meanwhile.
         let published = tokio::task::spawn_blocking(move || {
             let started = node.seams.clock.now();
+            let key = partial.key();
             let durable = partial.publish(receiver.tree(), &digest, sync)?;
             node.metrics.published(node.seams.clock.now().saturating_sub(started));
+            if receiver.is_ordered() {
+                // Whatever becomes of the nodes behind this one. Blocks of clients are committed by
+                // their clients.
+                let (length, value) = (receiver.length(), digest.chaining_value);
+                node.store.news().event(key, ReplicaEvent::Stored { length, value });
+            }
             Ok::<_, StoreError>(durable)
         });
         let durable = published
