@@ -72,6 +72,11 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, env = "DOLDAM_TIMEOUT", value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// Threads of a client command [default: as many as processors, 4 at most].
+    #[arg(long, global = true, env = "DOLDAM_THREADS", value_name = "COUNT", hide = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) threads: Option<u8>,
 }
 
 /// When to colour.
@@ -176,7 +181,7 @@ fn subcommand_position(arguments: &[OsString]) -> Option<usize> {
         if !is_value && !text.starts_with('-') {
             return Some(index);
         }
-        let takes_value = ["--namenode", "--config", "--color", "--timeout"];
+        let takes_value = ["--namenode", "--config", "--color", "--timeout", "--threads"];
         is_value = !is_value && takes_value.contains(&&*text);
     }
     None

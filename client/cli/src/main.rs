@@ -44,7 +44,7 @@ fn main() -> std::process::ExitCode {
     let progress = Progress::new(draw);
     let messages = Messages::new(command.name(), &global, progress.clone());
     let result = server::init_logging(&global, &command).and_then(|()| {
-        let runtime = runtime(&command)?;
+        let runtime = runtime(&command, &global)?;
         let result = runtime.block_on(run(command, &global, &progress));
         // What blocks for ever, such as a read of standard input, is left behind.
         runtime.shutdown_background();
@@ -95,12 +95,21 @@ async fn run(command: Command, global: &GlobalArgs, progress: &Progress) -> Comm
 }
 
 /// The executor for `command`.
-fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, CommandError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if !command.is_server() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        builder.worker_threads(cores.min(CLIENT_THREADS_MAX));
-    }
+fn runtime(
+    command: &Command,
+    global: &GlobalArgs,
+) -> Result<tokio::runtime::Runtime, CommandError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = global.threads.map_or(cores.min(CLIENT_THREADS_MAX), usize::from);
+    let mut builder = if command.is_server() {
+        tokio::runtime::Builder::new_multi_thread()
+    } else if threads == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        builder
+    };
     builder.enable_all().build().map_err(|source| CommandError::Server {
         what: "cannot start threads".to_owned(),
         next_step: "raise the limit of processes (`ulimit -u`)".to_owned(),

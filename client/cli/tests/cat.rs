@@ -2,7 +2,10 @@
 
 mod support;
 
-use support::{Cluster, noise};
+use std::io::Read;
+use std::process::Stdio;
+
+use support::{Cluster, noise, read_all, signal};
 
 #[test]
 fn files_follow_one_another_and_a_missing_one_is_told() {
@@ -49,4 +52,20 @@ fn head_and_tail_take_lines_and_bytes_from_either_end() {
     );
     cluster.run(&["head", "/"]).expect(2).says(&["it is a directory"]);
     cluster.run(&["tail", "/none"]).expect(2).says(&["cannot read /none"]);
+}
+
+#[test]
+fn an_interrupt_is_heard_while_nobody_takes_the_output() {
+    let cluster = Cluster::start();
+    cluster.store("/a", noise(2, 8 << 20));
+    let mut command = cluster.command();
+    let piped = command.args(["cat", "/a"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = piped.spawn().unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    // It has begun to write, and cannot end before somebody reads the rest.
+    stdout.read_exact(&mut [0]).unwrap();
+    signal(&process, "INT");
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    let said = read_all(process.stderr.take().unwrap());
+    assert!(said.starts_with("doldam: cat: warning: interrupted: 0 of 1 file done"), "{said}");
 }

@@ -5,6 +5,7 @@ pub(crate) mod tree;
 use std::fmt;
 
 use doldam_client::{Client, WriteOptions};
+use doldam_proto::limits::BLOCK_BYTES_DEFAULT;
 use serde::Serialize;
 
 use crate::args::{ParallelArgs, WriteArgs, parse_remote};
@@ -23,8 +24,8 @@ use tree::{CopyJob, Tree};
 
 /// Copy files, and with -r directories, within the cluster.
 ///
-/// A copy keeps the replication and block size of its source unless told otherwise, and appears
-/// whole or not at all.
+/// A copy keeps the replication and block size (up to 128 MiB) of its source unless told otherwise,
+/// and appears whole or not at all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -174,7 +175,12 @@ impl Copy {
         let reader = read.map_err(CommandError::cluster("read", &source.path))?;
         let options = WriteOptions {
             replication: self.options.replication.or(Some(source.status.replication)),
-            block_bytes: self.options.block_bytes.or(Some(source.status.block_bytes)),
+            // A block is kept in memory until it is acknowledged: the copy of one with huge blocks
+            // has smaller ones.
+            block_bytes: self
+                .options
+                .block_bytes
+                .or(Some(source.status.block_bytes.min(BLOCK_BYTES_DEFAULT))),
             ..self.options.clone()
         };
         let created = self.client.create(&target).options(options).open().await;

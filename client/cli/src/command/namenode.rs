@@ -9,7 +9,6 @@ use doldam_runtime::tasks::BackgroundTasks;
 
 use crate::args::{parse_address, parse_duration};
 use crate::command::CommandResult;
-use crate::config::NAMENODE_DEFAULT;
 use crate::error::CommandError;
 use crate::server::ready::ReadyRecord;
 use crate::server::{self, ServerArgs};
@@ -85,8 +84,8 @@ fn configured(
 ) -> Result<NamenodeConfig, CommandError> {
     if let Some(dir) = &args.dir {
         config.dir.clone_from(dir);
-    }
-    if config.dir.as_os_str().is_empty() {
+    } else if config.dir == NamenodeConfig::default().dir {
+        // The server's default depends on where it is started: not to be taken without a word.
         return Err(CommandError::request(
             "a namenode needs a folder to keep the namespace in",
             "name it with --dir",
@@ -94,8 +93,6 @@ fn configured(
     }
     if let Some(listen) = &args.listen {
         config.listen.clone_from(listen);
-    } else if config.listen.is_empty() {
-        NAMENODE_DEFAULT.clone_into(&mut config.listen);
     }
     config.http = args.http.clone().or(config.http);
     if let Some(suspect_after) = args.suspect_after {
