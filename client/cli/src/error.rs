@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use doldam_client::{ClientError, ErrorKind};
+use doldam_client::{ClientError, ErrorKind, FsError};
 use serde::Serialize;
 
 use crate::exit_code::ExitCode;
@@ -110,9 +110,12 @@ impl CommandError {
     /// What the user can do about it.
     pub(crate) fn next_step(&self) -> String {
         match self {
-            Self::Cluster { source, .. } => {
-                source.next_step().unwrap_or_else(|| default_step(source.kind()).to_owned())
-            }
+            Self::Cluster { action, source, .. } => match option_step(action, source.refusal()) {
+                Some(step) => step.to_owned(),
+                None => {
+                    source.next_step().unwrap_or_else(|| default_step(source.kind()).to_owned())
+                }
+            },
             Self::Local { source, .. } => local_step(source.kind()).to_owned(),
             Self::Request { next_step, .. }
             | Self::Server { next_step, .. }
@@ -202,6 +205,25 @@ impl ErrorRecord {
     }
 }
 
+/// What the library cannot know: which option of which command helps.
+fn option_step(action: &str, refusal: Option<&FsError>) -> Option<&'static str> {
+    match (action, refusal?) {
+        ("store", FsError::NotFound { .. }) => {
+            Some("create its directory first (`doldam mkdir -p`), or add -p to have it created")
+        }
+        ("create the directory", FsError::NotFound { .. }) => {
+            Some("create its parents first, or add -p to have them created")
+        }
+        ("store" | "copy", FsError::AlreadyExists { .. }) => {
+            Some("choose another name, or add -f to replace what is there")
+        }
+        ("move", FsError::AlreadyExists { .. }) => {
+            Some("choose another name, or add --replace to replace what is there")
+        }
+        _ => None,
+    }
+}
+
 fn default_step(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Request => "check the path and the options; `doldam ls` shows what is there",
@@ -268,6 +290,17 @@ mod tests {
         assert_eq!(error.one_line(), "cannot read x/y: gone");
         assert_eq!(error.exit_code(), ExitCode::BadRequest);
         assert_eq!(error.next_step(), "check that the path exists");
+    }
+
+    #[test]
+    fn the_option_that_helps_is_named() {
+        let missing = || ClientError::from(FsError::NotFound { path: "/a/b".into() });
+        let error = CommandError::cluster("store", "/a/b")(missing());
+        assert_eq!(error.one_line(), "cannot store /a/b: no such file or directory");
+        assert!(error.next_step().contains("add -p"), "{}", error.next_step());
+        assert_eq!(error.exit_code(), ExitCode::BadRequest);
+        let error = CommandError::cluster("list", "/a/b")(missing());
+        assert!(!error.next_step().contains("-p"), "{}", error.next_step());
     }
 
     #[test]

@@ -54,14 +54,17 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bars = MultiProgress::with_draw_target(target);
-        Self { bars, total: ProgressBar::hidden(), counts: Arc::default(), draws: draw }
+        // Not drawn before it is among the bars.
+        let total = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        Self { bars, total: total.with_style(style()), counts: Arc::default(), draws: draw }
     }
 
-    /// Starts to draw; `what` stands beside the bar of the whole.
-    pub(crate) fn start(&mut self, what: &'static str) {
+    /// Starts to draw, for all clones; `what` stands beside the bar of the whole.
+    pub(crate) fn start(&self, what: &'static str) {
         if self.draws {
-            let bar = ProgressBar::new(0).with_style(style()).with_message(what);
-            self.total = self.bars.add(bar);
+            // In this order: nothing is drawn before there is something to do.
+            self.total.set_message(what);
+            self.bars.add(self.total.clone());
         }
     }
 
@@ -78,7 +81,7 @@ impl Progress {
         let bar = (self.draws && several && large).then(|| {
             let bar = ProgressBar::new(bytes.unwrap_or(0));
             let bar = bar.with_style(style()).with_message(shortened(name));
-            self.bars.insert_before(&self.total, bar)
+            self.bars.insert(0, bar)
         });
         FileProgress { progress: self.clone(), bar, grows: bytes.is_none() }
     }
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_done_counts_files_and_bytes_without_a_terminal() {
-        let mut progress = Progress::new(false);
+        let progress = Progress::new(false);
         assert_eq!(progress.what_is_done(), None);
         progress.start("put");
         progress.expect_file(10);
@@ -176,6 +179,27 @@ mod tests {
             progress.what_is_done().as_deref(),
             Some("1 of 2 files done, 1.0 MiB sent or received")
         );
+    }
+
+    #[test]
+    fn files_may_be_in_flight_before_and_after_drawing_starts() {
+        let progress = Progress::new(true);
+        let clone = progress.clone();
+        clone.expect_file(OWN_BAR_BYTES_MIN);
+        clone.expect_file(OWN_BAR_BYTES_MIN);
+        let early = clone.start_file("early", Some(OWN_BAR_BYTES_MIN));
+        progress.start("put");
+        let late = clone.start_file("late", None);
+        late.advance()(5);
+        assert_eq!(
+            clone.total.length(),
+            Some(2 * OWN_BAR_BYTES_MIN + 5),
+            "an unknown length grows"
+        );
+        assert_eq!(progress.around(|| 7), 7);
+        early.done();
+        drop(late);
+        progress.finish();
     }
 
     #[test]

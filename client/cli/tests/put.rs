@@ -37,7 +37,7 @@ fn an_existing_file_is_replaced_only_on_request_and_then_at_once() {
     let cluster = Cluster::start();
     cluster.store("/a", "old");
     cluster.home().write("new", "new");
-    cluster.run(&["put", "new", "/a"]).expect(2).says(&["/a", "already exists", "help: "]);
+    cluster.run(&["put", "new", "/a"]).expect(2).says(&["/a", "already exists", "help: ", "-f"]);
     assert_eq!(cluster.content("/a"), b"old");
     cluster.run(&["put", "--overwrite", "new", "/a"]).ok();
     assert_eq!(cluster.content("/a"), b"new");

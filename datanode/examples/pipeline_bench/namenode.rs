@@ -23,6 +23,7 @@ pub(crate) struct Namenode {
     address: String,
     orders: broadcast::Sender<NamenodeMessage>,
     dropped: mpsc::Receiver<Key>,
+    awaited: usize,
 }
 
 struct Service {
@@ -37,7 +38,7 @@ impl Namenode {
     pub(crate) async fn start(seams: &Seams, tasks: &BackgroundTasks) -> Outcome<Self> {
         let listener = seams.net.bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (orders, _) = broadcast::channel(16);
+        let (orders, _) = broadcast::channel(64);
         let (dropped_in, dropped) = mpsc::channel(1024);
         let service = Service {
             registered: AtomicU32::new(0),
@@ -52,7 +53,7 @@ impl Namenode {
                 tasks.stopping().cancelled_owned(),
             );
         tasks.spawn_critical("namenode", serving);
-        Ok(Self { address, orders, dropped })
+        Ok(Self { address, orders, dropped, awaited: 0 })
     }
 
     /// Where it listens.
@@ -60,8 +61,8 @@ impl Namenode {
         &self.address
     }
 
-    /// Orders blocks dropped and waits until `holders` datanodes have dropped each.
-    pub(crate) async fn drop_everywhere(&mut self, keys: &[Key], holders: usize) -> Outcome<()> {
+    /// Orders blocks dropped, each of which `holders` datanodes hold.
+    pub(crate) fn drop_everywhere(&mut self, keys: &[Key], holders: usize) -> Outcome<()> {
         let orders = keys
             .iter()
             .map(|&(block_id, generation)| wire::Order {
@@ -71,8 +72,15 @@ impl Namenode {
             })
             .collect();
         self.orders.send(NamenodeMessage { epoch: 1, orders })?;
-        for _ in 0..keys.len() * holders {
+        self.awaited += keys.len() * holders;
+        Ok(())
+    }
+
+    /// Waits until all that was ordered dropped is.
+    pub(crate) async fn all_dropped(&mut self) -> Outcome<()> {
+        while self.awaited > 0 {
             self.dropped.recv().await.ok_or("the datanodes are gone")?;
+            self.awaited -= 1;
         }
         Ok(())
     }

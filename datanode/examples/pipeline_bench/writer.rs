@@ -74,7 +74,8 @@ async fn send_block(
         }
         let last = tree.length() == block.len() as u64;
         let header = FrameHeader::data(sent, payload.len(), last).encode();
-        let value = tree.digest().filter(|_| last).map(|digest| digest.chaining_value.0);
+        let digest = if last { tree.digest() } else { None };
+        let value = digest.map(|digest| digest.chaining_value.0);
         let value: &[u8] = value.as_ref().map_or(&[], |value| value);
         writer.write_all_vectored(&[&header, &values, payload, value]).await?;
         sent += payload.len() as u64;

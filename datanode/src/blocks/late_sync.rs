@@ -147,3 +147,59 @@ impl BlockStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::cluster::key;
+    use crate::testing::{Fault, FaultyDisk, Operation, bytes, open_store, store_block};
+
+    fn state_of(store: &BlockStore, block: u64) -> Option<ReplicaState> {
+        store.state().inventory.get(key(block)).map(|held| held.state)
+    }
+
+    #[test]
+    fn when_too_many_wait_writers_sync_at_once() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+        let store = open_store(disk.handle(), &[dir.path()]);
+        for block in 0..WAITING_MAX as u64 {
+            store.late_syncs().push(key(1000 + block), false);
+        }
+        let before = disk.syncs();
+        store_block(&store, key(1), &bytes(10), false);
+        assert_eq!(state_of(&store, 1), Some(ReplicaState::Final));
+        assert_eq!(disk.syncs() - before, 3);
+        store.sync_late(); // Those that are not here need none.
+        store_block(&store, key(2), &bytes(10), false);
+        assert_eq!(state_of(&store, 2), Some(ReplicaState::Unsynced));
+    }
+
+    #[test]
+    fn replicas_that_share_a_folder_share_its_sync() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+        let store = open_store(disk.handle(), &[dir.path()]);
+        for block in [1, 65, 129] {
+            store_block(&store, key(block), &bytes(10), false);
+        }
+        let before = disk.syncs();
+        store.sync_late();
+        assert_eq!(disk.syncs() - before, 3 * 2 + 1);
+        assert_eq!(state_of(&store, 129), Some(ReplicaState::Final));
+    }
+
+    #[test]
+    fn a_replica_whose_sync_fails_never_counts_as_final() {
+        for (operation, path) in [(Operation::Sync, ".data"), (Operation::SyncDir, "blocks/")] {
+            let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+            let store = open_store(disk.handle(), &[dir.path()]);
+            store_block(&store, key(1), &bytes(10), false);
+            disk.fail(Fault { operation, path, after: 0, errno: 5 });
+            store.sync_late();
+            assert_eq!(state_of(&store, 1), Some(ReplicaState::Unsynced), "{operation:?}");
+            assert!(store.volumes()[0].has_failed());
+            disk.heal();
+            // The bytes are still there to be read, whatever became of them on the disk.
+            store.verify(key(1), None).unwrap();
+        }
+    }
+}

@@ -175,4 +175,28 @@ proptest! {
         let refused = take(&mut receiver, &(header, body)).unwrap_err();
         prop_assert!(refused.is_checksum());
     }
+
+    #[test]
+    fn whatever_comes_is_taken_or_refused_and_nothing_panics(
+        frames in prop::collection::vec(
+            (0..3 * GROUP_BYTES, 0..3 * GROUP as u32, any::<bool>(), any::<u8>()), 1..6,
+        ),
+        honest in any::<bool>(),
+    ) {
+        let mut receiver = BlockReceiver::new(0, 4 * GROUP_BYTES, None).unwrap();
+        for (offset, payload_bytes, last, filling) in frames {
+            let offset = if honest { receiver.length() } else { offset / GROUP_BYTES * GROUP_BYTES };
+            let payload = vec![filling; payload_bytes as usize];
+            let (header, body) = if honest && !payload.is_empty() {
+                frame(0, offset / GROUP_BYTES * GROUP_BYTES, &payload, None)
+            } else {
+                let header = FrameHeader::data(offset, payload.len(), last);
+                (header, vec![filling; header.write_body_bytes()])
+            };
+            if take(&mut receiver, &(header, body)).is_err() {
+                break;
+            }
+            prop_assert!(receiver.length() <= 4 * GROUP_BYTES);
+        }
+    }
 }

@@ -130,43 +130,47 @@ async fn files_that_vanished_are_found_missing_and_reported() {
     assert_eq!(node.store.news().take(Duration::ZERO, 9).events.len(), 2);
 }
 
-/// Every byte of both files of a small replica, flipped one at a time, is noticed by whoever reads
-/// it all and by the datanode's own verification.
+/// Every byte of both files of a small replica, and of a larger one its sidecar and a sample of its
+/// data, flipped one at a time: neither a verifying reader nor the datanode's own check lets it pass.
 #[tokio::test]
 async fn a_flipped_bit_anywhere_passes_neither_the_reader_nor_the_verification() {
     let node = TestNode::start(1).await;
-    let block = bytes(GROUP + 300);
-    let digest = tree_of(0, &block).1;
-    let store = |id| store_block(&node.store, key(id), &block, true);
-    let path = |id: u64, end: &str| {
-        node.dir.path().join(format!("blocks/{:02x}/{id:016x}_1_{}.{end}", id % 64, block.len()))
-    };
-    store(1);
-    let side_bytes = std::fs::metadata(path(1, "side")).unwrap().len() as usize;
-    // All of the sidecar, and of the data all places near a boundary and a sample of the others.
-    let data =
-        (0..block.len()).filter(|at| at % 997 == 0 || at % GROUP < 3 || at % GROUP > GROUP - 3);
-    let places = data.map(|at| ("data", at)).chain((0..side_bytes).map(|at| ("side", at)));
+    let ids = std::cell::Cell::new(1);
+    flip_each(&node, &ids, &bytes(300), |_| true).await;
+    let near_boundary = |at: usize| at % GROUP < 3 || at % GROUP > GROUP - 3;
+    flip_each(&node, &ids, &bytes(GROUP + 300), |at| at % 997 == 0 || near_boundary(at)).await;
+}
+
+async fn flip_each(
+    node: &TestNode,
+    ids: &std::cell::Cell<u64>,
+    block: &[u8],
+    wanted: impl Fn(usize) -> bool,
+) {
+    let digest = tree_of(0, block).1;
+    let side_bytes = crate::blocks::sidecar::sidecar_bytes(block.len() as u64) as usize;
+    let data = (0..block.len()).filter(|at| wanted(*at)).map(|at| ("data", at));
     let mut connection = node.connect().await;
-    for ((end, at), id) in places.zip(2..) {
-        store(id);
-        let mut content = std::fs::read(path(id, end)).unwrap();
+    for (end, at) in data.chain((0..side_bytes).map(|at| ("side", at))) {
+        let id = ids.replace(ids.get() + 1);
+        store_block(&node.store, key(id), block, false);
+        node.store.sync_late(); // Into its final name.
+        let name = format!("blocks/{:02x}/{id:016x}_1_{}.{end}", id % 64, block.len());
+        let path = node.dir.path().join(name);
+        let mut content = std::fs::read(&path).unwrap();
         content[at] ^= 1 << (at % 8);
-        std::fs::write(path(id, end), content).unwrap();
+        std::fs::write(path, content).unwrap();
 
         let read = read_verified(&mut connection, key(id), &digest, 0, block.len() as u64).await;
         match read {
-            // A node of the sidecar that no proof of the whole block needs, or its hash.
+            // A node of the sidecar that no proof of the whole block needs, or the hash of all.
             Ok(bytes) => assert!(end == "side" && bytes == block, "{end} byte {at}"),
             Err(ReadError::Unproved) => connection = node.connect().await,
             Err(ReadError::Refused(_) | ReadError::CutShort(_)) => {}
         }
-        let verified = node.store.verify(key(id), None);
-        assert!(verified.is_err(), "{end} byte {at}");
-        assert_eq!(
-            node.store.state().inventory.get(key(id)).map(|held| held.is_good()),
-            Some(false)
-        );
+        assert!(node.store.verify(key(id), None).is_err(), "{end} byte {at}");
+        let held = node.store.state().inventory.get(key(id));
+        assert_eq!(held.map(|held| held.is_good()), Some(false), "{end} byte {at}");
         node.store.drop_replica(key(id)).unwrap();
     }
 }
