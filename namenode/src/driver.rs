@@ -219,7 +219,7 @@ impl Shared {
             }
             error!(cause = whole, "the namenode cannot go on and stops");
         }
-        self.queue.close();
+        self.queue.abandon();
         self.progress.fail();
         self.journal.close();
         self.tasks.stop();

@@ -90,14 +90,55 @@ impl ProposalQueue {
         Taken::Proposals(std::mem::take(&mut inner.waiting))
     }
 
-    /// Refuses all that comes from now on.
+    /// Refuses all that comes from now on; what waits is still taken.
     pub(super) fn close(&self) {
         self.inner.lock().closed = true;
         self.arrived.notify_one();
     }
 
+    /// Refuses all that comes from now on and all that waits: who proposed it is told by its channel's end.
+    pub(super) fn abandon(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        let waiting = std::mem::take(&mut inner.waiting);
+        self.count.store(0, Ordering::Relaxed);
+        drop(inner);
+        self.arrived.notify_one();
+        drop(waiting);
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal() -> (Proposal, oneshot::Receiver<Result<Outcome, FsError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Proposal { command: Command::default(), payload: Bytes::new(), answer }, answered)
+    }
+
+    #[test]
+    fn what_waits_is_taken_after_a_close_and_refused_when_it_is_abandoned() {
+        let queue = ProposalQueue::new(2);
+        let (first, mut answered) = proposal();
+        queue.push(first).unwrap();
+        queue.close();
+        assert_eq!(queue.push(proposal().0), Err(Refused::Closed));
+        assert_eq!(answered.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        let Taken::Proposals(taken) = queue.take(Duration::ZERO) else { panic!("one waits") };
+        assert_eq!(taken.len(), 1);
+
+        let queue = ProposalQueue::new(1);
+        let (first, mut answered) = proposal();
+        queue.push(first).unwrap();
+        assert_eq!(queue.push(proposal().0), Err(Refused::Full));
+        queue.abandon();
+        assert_eq!(answered.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(matches!(queue.take(Duration::ZERO), Taken::Closed));
     }
 }
