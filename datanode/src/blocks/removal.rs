@@ -28,6 +28,7 @@ impl BlockStore {
     /// Takes a replica out of use because of `what`, and has the namenode told. Does nothing if it
     /// is not here, or in quarantine already.
     pub(crate) fn quarantine(&self, key: ReplicaKey, what: &str) {
+        let moving = self.quarantining();
         let replica = {
             let mut state = self.state();
             let Some(replica) = state.inventory.get(key).filter(Replica::is_good) else { return };
@@ -46,6 +47,7 @@ impl BlockStore {
         {
             warn!(%cause, "cannot sync the quarantine");
         }
+        drop(moving);
         self.report_bad(key, what);
     }
 
@@ -72,6 +74,8 @@ impl BlockStore {
             let claimed = state.claimed.insert(key);
             (replica, claimed.then(|| Claim::held(Arc::clone(self), key)))
         };
+        // Its files may be on their way to the quarantine just now.
+        let moving = (replica.state == ReplicaState::Quarantined).then(|| self.quarantining());
         let name = ReplicaName::whole(key, replica.length);
         let volume = self.volume(replica.volume);
         // A bad one may have stayed among the replicas if it could not be moved; not so while a new
@@ -89,13 +93,14 @@ impl BlockStore {
             }
         }
         empty_trash(volume, &name);
-        drop(claim);
+        drop((moving, claim));
         self.news().event(key, ReplicaEvent::Dropped);
         Ok(true)
     }
 
     /// Removes the files of a bad replica in whose place `good` was published.
     pub(crate) fn remove_bad_files(&self, key: ReplicaKey, bad: Replica, good: Replica) {
+        let _moving = self.quarantining();
         let (volume, name) = (self.volume(bad.volume), ReplicaName::whole(key, bad.length));
         // Among the replicas it can have stayed only where the good one is not.
         let same_files = (bad.volume, bad.length) == (good.volume, good.length);

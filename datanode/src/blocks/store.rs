@@ -27,6 +27,8 @@ use crate::news::News;
 pub(crate) struct BlockStore {
     volumes: Vec<Arc<Volume>>,
     state: Mutex<State>,
+    /// Held while files go to the quarantine or out of it, so that none is left behind there.
+    quarantining: Mutex<()>,
     late_syncs: LateSyncs,
     news: Arc<News>,
 }
@@ -57,7 +59,8 @@ impl BlockStore {
     /// Over the data folders and what was found in them.
     pub(crate) fn new(volumes: Vec<Arc<Volume>>, inventory: Inventory, news: Arc<News>) -> Self {
         let state = State { inventory, claimed: BTreeSet::new() };
-        Self { volumes, state: Mutex::new(state), late_syncs: LateSyncs::default(), news }
+        let (state, quarantining) = (Mutex::new(state), Mutex::default());
+        Self { volumes, state, quarantining, late_syncs: LateSyncs::default(), news }
     }
 
     /// The data folders in the order of the configuration.
@@ -73,6 +76,11 @@ impl BlockStore {
     /// The inventory and what is claimed. Not to be held during I/O.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// To be held while files go to the quarantine or out of it; taken before [`state`](Self::state).
+    pub(crate) fn quarantining(&self) -> MutexGuard<'_, ()> {
+        self.quarantining.lock()
     }
 
     /// The syncs that were not waited for.

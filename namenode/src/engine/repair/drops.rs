@@ -22,7 +22,7 @@ pub enum DropReason {
     Unowned,
     /// There are more than wanted.
     Surplus,
-    /// It is bad and was replaced.
+    /// It is bad or may be, and there is another that is not.
     Bad,
 }
 

@@ -320,18 +320,18 @@ impl RepairPlanner {
             }
             Change::RemoveReplica(command) => {
                 let (block, node) = (BlockId(command.block_id), NodeId(command.node_id));
-                if let Entry::Occupied(entry) = self.removing.entry(block)
-                    && entry.get().node() == node
-                {
-                    let why = match entry.remove() {
+                let why = match self.removing.entry(block) {
+                    Entry::Occupied(entry) if entry.get().node() == node => match entry.remove() {
                         Removal::Surplus(_) => Some(DropReason::Surplus),
                         Removal::Bad(_) => Some(DropReason::Bad),
                         Removal::Gone(_) => None,
-                    };
-                    if let Some(why) = why.filter(|_| end == ProposalEnd::Changed) {
-                        let generation = Generation(command.generation);
-                        self.drop_if_reachable(node, block, generation, why, around);
-                    }
+                    },
+                    // Its node did not list it: it may have just found it bad, and keeps it in quarantine.
+                    Entry::Occupied(_) | Entry::Vacant(_) => Some(DropReason::Bad),
+                };
+                if let Some(why) = why.filter(|_| end == ProposalEnd::Changed) {
+                    let generation = Generation(command.generation);
+                    self.drop_if_reachable(node, block, generation, why, around);
                 }
                 self.after_proposal(now, block, end, around)
             }

@@ -294,7 +294,8 @@ impl RepairPlanner {
             while left > 0 {
                 let Some(drop) = self.drops.next_for(node) else { break };
                 left -= 1;
-                if !may_drop(node, &drop, around)? {
+                let is_coming = self.tasks.find(drop.block, node).is_some();
+                if is_coming || !may_drop(node, &drop, around)? {
                     continue;
                 }
                 let (block_id, generation) = (drop.block.0, drop.generation.0);

@@ -12,7 +12,7 @@ use super::plan::PARKED_FOR;
 use super::test_world::{
     LENGTH, LIMITS, LIVENESS, VALUE, World, copies, drops, proposals, replica,
 };
-use super::{Action, Event, OrderEnd};
+use super::{Action, Event, OrderEnd, ProposalEnd};
 use crate::engine::cluster::inventory::Finding;
 
 fn just_before(time: Duration) -> Duration {
@@ -314,6 +314,39 @@ fn a_bad_replica_that_left_its_set_or_lost_its_block_is_dropped_when_it_is_told_
     assert_eq!(drops(&world.poll()), [(block.0, 3)]);
     world.event(Event::Bad(NodeId(3), BlockId(block.0 + 1000), Generation(1)));
     assert_eq!(drops(&world.poll()), [], "a block that was never allocated is no reason to delete");
+}
+
+#[test]
+fn a_bad_replica_that_its_node_does_not_list_is_dropped_whichever_is_heard_first() {
+    for listing_first in [true, false] {
+        let mut world = World::new(&["/a", "/a", "/a"]);
+        let block = world.file("/f", 2, &[1, 2]);
+        let listed = Event::Found(NodeId(2), Finding::Missing(block, Generation(1)));
+        let told = Event::Bad(NodeId(2), block, Generation(1));
+        let (first, second) = if listing_first { (listed, told) } else { (told, listed) };
+        world.event(first);
+        world.event(second);
+        let proposed = proposals(&world.poll());
+        assert_eq!(proposed.len(), 2);
+        for change in proposed {
+            world.carry_out(change);
+        }
+        assert_eq!(world.block(block).good, [NodeId(1)]);
+        assert_eq!(world.block(block).bad, []);
+        assert_eq!(drops(&world.poll()), [(block.0, 2)]);
+    }
+}
+
+#[test]
+fn a_node_that_gets_a_new_replica_is_not_told_to_drop_it() {
+    let mut world = World::new(&["/a", "/a"]);
+    let block = world.file("/f", 2, &[1, 2]);
+    world.event(Event::Found(NodeId(2), Finding::Missing(block, Generation(1))));
+    let change = proposals(&world.poll()).remove(0);
+    world.apply(change.clone()); // The planner sees the change before it hears that it was made.
+    assert_eq!(copies(&world.poll()), [(block.0, 1, 2)]);
+    world.event(Event::Proposed(change, ProposalEnd::Changed));
+    assert_eq!(drops(&world.poll()), []);
 }
 
 #[test]
