@@ -144,10 +144,15 @@ impl Driver {
                     end.send(within(left, copying).await);
                 });
             }
-            OrderKind::Drop { block, generation } => {
+            OrderKind::Drop { block, generation, only_bad } => {
                 let key = ReplicaKey { block, generation };
                 self.in_blocking_thread("drop", end, move || {
-                    node.store.drop_replica(key).map(|_was_here| ()).map_err(|cause| chain(&cause))
+                    let dropped = if only_bad {
+                        node.store.drop_bad_replica(key)
+                    } else {
+                        node.store.drop_replica(key)
+                    };
+                    dropped.map(|_was_here| ()).map_err(|cause| chain(&cause))
                 });
             }
             OrderKind::Verify(verify) => {

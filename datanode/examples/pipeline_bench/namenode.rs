@@ -68,7 +68,11 @@ impl Namenode {
             .map(|&(block_id, generation)| wire::Order {
                 order_id: block_id,
                 deadline_ms: 60_000,
-                kind: Some(wire::order::Kind::Drop(wire::DropOrder { block_id, generation })),
+                kind: Some(wire::order::Kind::Drop(wire::DropOrder {
+                    block_id,
+                    generation,
+                    only_bad: false,
+                })),
             })
             .collect();
         self.orders.send(NamenodeMessage { epoch: 1, orders })?;

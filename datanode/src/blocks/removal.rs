@@ -66,9 +66,28 @@ impl BlockStore {
     /// # Errors
     /// If it cannot be removed; it is still here then.
     pub(crate) fn drop_replica(self: &Arc<Self>, key: ReplicaKey) -> Result<bool, StoreError> {
+        self.drop_if(key, |_| true)
+    }
+
+    /// As [`drop_replica`](Self::drop_replica), but a good one stays. Says whether a bad one was here.
+    ///
+    /// # Errors
+    /// If it cannot be removed; it is still here then.
+    pub(crate) fn drop_bad_replica(self: &Arc<Self>, key: ReplicaKey) -> Result<bool, StoreError> {
+        self.drop_if(key, |replica| !replica.is_good())
+    }
+
+    fn drop_if(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+        condition: impl FnOnce(&Replica) -> bool,
+    ) -> Result<bool, StoreError> {
         let (replica, claim) = {
             let mut state = self.state();
-            let Some(replica) = state.inventory.remove(key) else { return Ok(false) };
+            let Some(replica) = state.inventory.get(key).filter(condition) else {
+                return Ok(false);
+            };
+            state.inventory.remove(key);
             // Nobody may write it anew while its files go. If somebody does already, it is in
             // quarantine.
             let claimed = state.claimed.insert(key);

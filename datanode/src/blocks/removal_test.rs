@@ -94,6 +94,18 @@ fn a_bad_replica_is_kept_until_it_is_dropped_and_is_not_vouched_for() {
 }
 
 #[test]
+fn where_only_a_bad_replica_is_to_go_a_good_one_stays() {
+    let fixture = fixture();
+    assert!(!fixture.store.drop_bad_replica(key(1)).unwrap());
+    assert!(fixture.store.verify(key(1), None).is_ok());
+    assert!(fixture.events().is_empty());
+    fixture.store.quarantine(key(1), "rot");
+    assert!(fixture.store.drop_bad_replica(key(1)).unwrap());
+    assert!(!fixture.exists(&format!("quarantine/{DATA}")));
+    assert!(matches!(fixture.events().last(), Some(ReplicaEvent::Dropped)));
+}
+
+#[test]
 fn a_bad_replica_that_cannot_be_moved_is_out_of_use_all_the_same() {
     let fixture = fixture();
     let fault = Fault { operation: Operation::Rename, path: "quarantine", after: 0, errno: 30 };

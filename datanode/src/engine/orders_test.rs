@@ -9,7 +9,7 @@ use super::*;
 const LIMITS: OrderLimits = OrderLimits { copies_max: 2, drops_max: 2, verifies_max: 1 };
 
 fn drop_order(id: u64) -> Order {
-    let kind = OrderKind::Drop { block: BlockId(id), generation: Generation(1) };
+    let kind = OrderKind::Drop { block: BlockId(id), generation: Generation(1), only_bad: false };
     Order { id, deadline: Duration::from_secs(10), kind }
 }
 

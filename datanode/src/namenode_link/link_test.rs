@@ -268,7 +268,9 @@ async fn a_drop_order_removes_only_what_it_names_and_is_reported() {
     let mut namenode = FakeNamenode::start(vec![]).await;
     let datanode = start_in(folder_with(2), &[&namenode]).await;
     let mut stream = namenode.next_conversation().await;
-    let drop_order = |block_id, generation| Kind::Drop(wire::DropOrder { block_id, generation });
+    let drop_order = |block_id, generation| {
+        Kind::Drop(wire::DropOrder { block_id, generation, only_bad: false })
+    };
     stream.order(1, vec![(1, drop_order(1, 9)), (2, drop_order(2, 1))]).await;
     let event = stream.until(|message| message.events.first().cloned()).await;
     let expected = (2, 1, wire::replica_event::Kind::Dropped);
@@ -341,7 +343,7 @@ async fn orders_of_an_earlier_epoch_are_refused() {
     let mut namenode = FakeNamenode::start(vec![Ok(welcome(4))]).await;
     let datanode = start_in(folder_with(1), &[&namenode]).await;
     let mut stream = namenode.next_conversation().await;
-    let drop_order = Kind::Drop(wire::DropOrder { block_id: 1, generation: 1 });
+    let drop_order = Kind::Drop(wire::DropOrder { block_id: 1, generation: 1, only_bad: false });
     stream.order(3, vec![(1, drop_order)]).await;
     let result = stream.result_of(1).await;
     assert!(!result.done && result.error.contains("epoch"), "{result:?}");
@@ -354,7 +356,7 @@ async fn after_a_broken_stream_the_node_registers_again_and_repeats_its_last_new
     let mut namenode = FakeNamenode::start(vec![Ok(welcome(1)), Ok(welcome(2))]).await;
     let datanode = start_in(folder_with(2), &[&namenode]).await;
     let mut stream = namenode.next_conversation().await;
-    let drop_order = Kind::Drop(wire::DropOrder { block_id: 2, generation: 1 });
+    let drop_order = Kind::Drop(wire::DropOrder { block_id: 2, generation: 1, only_bad: false });
     stream.order(1, vec![(1, drop_order)]).await;
     stream.until(|message| message.events.first().cloned()).await;
     drop(stream);

@@ -117,7 +117,7 @@ pub(super) fn wire_message_seeds() -> Vec<Vec<u8>> {
         buckets: vec![wire::BucketHash { bucket: 1, hash: vec![5; 32].into() }],
         ..wire::DatanodeMessage::default()
     };
-    let drop = wire::DropOrder { block_id: 7, generation: 1 };
+    let drop = wire::DropOrder { block_id: 7, generation: 1, only_bad: true };
     let order =
         wire::Order { order_id: 1, deadline_ms: 5000, kind: Some(wire::order::Kind::Drop(drop)) };
     let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order] };

@@ -20,7 +20,7 @@ pub mod scan;
 pub mod task;
 pub mod trim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use doldam_proto::digest::ChainingValue;
@@ -159,6 +159,8 @@ pub struct RepairPlanner {
     scans: Scans,
     /// Removals that were proposed, one for a block at most.
     removing: BTreeMap<BlockId, Removal>,
+    /// Replicas said to be lost or bad, whose change of the set is under way: nothing may rest on them.
+    doubted: BTreeSet<(BlockId, NodeId)>,
     /// Last failed pair of source and target per block, for the next attempt to choose others.
     failed: BTreeMap<BlockId, (NodeId, NodeId)>,
     actions: Vec<Action>,
@@ -187,6 +189,7 @@ impl RepairPlanner {
             verifications: Verifications::default(),
             scans: Scans::new(now),
             removing: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             failed: BTreeMap::new(),
             actions: Vec::new(),
             last_order: 0,

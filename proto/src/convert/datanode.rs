@@ -29,6 +29,8 @@ pub enum OrderKind {
     Copy(CopyOrder),
     /// Remove a replica.
     Drop {
+        /// Whether a replica that the node holds for good is to stay.
+        only_bad: bool,
         /// The block.
         block: BlockId,
         /// Its generation; a replica of another one stays.
@@ -84,6 +86,7 @@ impl TryFrom<wire::Order> for Order {
             Some(Kind::Drop(drop)) => OrderKind::Drop {
                 block: BlockId(drop.block_id),
                 generation: Generation(drop.generation),
+                only_bad: drop.only_bad,
             },
             Some(Kind::Verify(verify)) => OrderKind::Verify(VerifyOrder {
                 block: BlockId(verify.block_id),

@@ -182,6 +182,7 @@ impl RepairPlanner {
             return self.bad(node, id, generation, around); // The last one never leaves its set.
         }
         if block.good.contains(&node) || block.bad.contains(&node) {
+            self.doubted.insert((id, node));
             self.actions.push(Action::Propose(Change::RemoveReplica(RemoveReplicaCommand {
                 block_id: id.0,
                 generation: generation.0,
@@ -208,6 +209,7 @@ impl RepairPlanner {
             return Ok(());
         };
         if block.good.contains(&node) {
+            self.doubted.insert((id, node));
             self.actions.push(Action::Propose(Change::MarkBadReplica(MarkBadReplicaCommand {
                 block_id: id.0,
                 generation: generation.0,
@@ -320,6 +322,7 @@ impl RepairPlanner {
             }
             Change::RemoveReplica(command) => {
                 let (block, node) = (BlockId(command.block_id), NodeId(command.node_id));
+                self.doubted.remove(&(block, node));
                 let why = match self.removing.entry(block) {
                     Entry::Occupied(entry) if entry.get().node() == node => match entry.remove() {
                         Removal::Surplus(_) => Some(DropReason::Surplus),
@@ -336,7 +339,9 @@ impl RepairPlanner {
                 self.after_proposal(now, block, end, around)
             }
             Change::MarkBadReplica(command) => {
-                self.after_proposal(now, BlockId(command.block_id), end, around)
+                let (block, node) = (BlockId(command.block_id), NodeId(command.node_id));
+                self.doubted.remove(&(block, node));
+                self.after_proposal(now, block, end, around)
             }
             Change::Mkdir(_)
             | Change::Create(_)

@@ -270,6 +270,12 @@ impl RepairPlanner {
         Ok(())
     }
 
+    /// Whether a replica of the block may be about to leave its set, so that what the set shows is not sure.
+    fn is_doubted(&self, block: BlockId) -> bool {
+        let of_block = (block, NodeId(0))..=(block, NodeId(u32::MAX));
+        self.doubted.range(of_block).next().is_some()
+    }
+
     fn release_task(&mut self, order: u64) -> Option<CopyTask> {
         let task = self.tasks.end(order)?;
         if !task.is_stored {
@@ -294,12 +300,13 @@ impl RepairPlanner {
             while left > 0 {
                 let Some(drop) = self.drops.next_for(node) else { break };
                 left -= 1;
-                let is_coming = self.tasks.find(drop.block, node).is_some();
-                if is_coming || !may_drop(node, &drop, around)? {
+                if !self.may_drop(node, &drop, around)? {
                     continue;
                 }
                 let (block_id, generation) = (drop.block.0, drop.generation.0);
-                let order = order::Kind::Drop(DropOrder { block_id, generation });
+                // Whatever was heard in which order: as bad goes only what its node knows to be bad.
+                let only_bad = drop.why == DropReason::Bad;
+                let order = order::Kind::Drop(DropOrder { block_id, generation, only_bad });
                 let order = self.order(order, SHORT_ORDER_TIMEOUT);
                 let until = now + SHORT_ORDER_TIMEOUT;
                 self.drops.ordered(order.order_id, node, drop.block, until);
@@ -308,21 +315,27 @@ impl RepairPlanner {
         }
         Ok(())
     }
-}
 
-/// Whether `node` may drop its replica by what is known now: it is not in the set, and what stays is enough.
-fn may_drop(node: NodeId, drop: &Drop, around: &Surroundings<'_>) -> Result<bool, StoreError> {
-    let Some(block) = this_generation(drop.block, drop.generation, around)? else {
-        return Ok(true);
-    };
-    if block.good.contains(&node) || block.bad.contains(&node) {
-        return Ok(false);
-    }
-    let assessment = Assessment::of(&block, around.cluster);
-    Ok(match drop.why {
-        DropReason::Surplus => {
-            trim::sure_replicas(&assessment, around.cluster) >= assessment.wanted.max(1)
+    /// Whether `node` may drop its replica by what is known now: it is not in the set, and what stays is enough.
+    fn may_drop(
+        &self,
+        node: NodeId,
+        drop: &Drop,
+        around: &Surroundings<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(block) = this_generation(drop.block, drop.generation, around)? else {
+            return Ok(true);
+        };
+        let is_listed = block.good.contains(&node) || block.bad.contains(&node);
+        if is_listed || self.is_doubted(drop.block) {
+            return Ok(false);
         }
-        DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
-    })
+        let assessment = Assessment::of(&block, around.cluster);
+        Ok(match drop.why {
+            DropReason::Surplus => {
+                trim::sure_replicas(&assessment, around.cluster) >= assessment.wanted.max(1)
+            }
+            DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
+        })
+    }
 }

@@ -54,7 +54,7 @@ async fn a_deleted_file_is_dropped_by_its_holders() {
         recursive: false,
     };
     answer(server.client().delete(request).await).unwrap();
-    let dropped = Kind::Drop(wire::DropOrder { block_id: block, generation: 1 });
+    let dropped = Kind::Drop(wire::DropOrder { block_id: block, generation: 1, only_bad: false });
     assert_eq!(node.next_order().await, dropped);
     server.stop().await;
 }
