@@ -87,12 +87,12 @@ pub(crate) async fn serve(
     if signalled.is_some() {
         session.messages.note(&format!("{name}: stopping"));
     }
-    stop(name, tasks, signals).await?;
+    stop(tasks, signals).await?;
     match tasks.first_failure() {
         None => Ok(ExitCode::Done),
         Some(failure) => Err(CommandError::Server {
-            what: format!("{name}: {} failed: {}", failure.name, failure.cause),
-            next_step: "see the log above; what was acknowledged is kept, start it again"
+            what: format!("the {} failed: {}", failure.name, failure.cause),
+            next_step: "mend the cause, then start it again; what was acknowledged is kept"
                 .to_owned(),
             source: None,
         }),
@@ -104,20 +104,19 @@ pub(crate) async fn serve(
 /// # Errors
 /// If something did not end in time.
 pub(crate) async fn stop(
-    name: &str,
     tasks: &BackgroundTasks,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
     let stopped = tokio::select! {
         stopped = tasks.shutdown(STOP_GRACE) => stopped,
         _ = signals.next() => return Err(CommandError::Server {
-            what: format!("{name}: stopped at once by a second signal"),
+            what: "stopped at once by a second signal".to_owned(),
             next_step: "start it again; it recovers as after a crash".to_owned(),
             source: None,
         }),
     };
     stopped.map_err(|error| CommandError::Server {
-        what: format!("{name}: not everything ended in time"),
+        what: "not everything ended in time".to_owned(),
         next_step: "start it again; it recovers as after a crash".to_owned(),
         source: Some(Box::new(error)),
     })

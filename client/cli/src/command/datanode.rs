@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &mut Session, args: DatanodeArgs) -> CommandRes
     let datanode = match started {
         Ok(datanode) => datanode,
         Err(error) => {
-            server::stop("datanode", &tasks, &mut signals).await?;
+            server::stop(&tasks, &mut signals).await?;
             return Err(server::not_started("the datanode", error));
         }
     };

@@ -119,14 +119,14 @@ pub(crate) async fn run(session: &mut Session, args: LocalArgs) -> CommandResult
     let started = tokio::select! {
         started = start(session, &args, &tasks) => started,
         _ = signals.next() => {
-            server::stop("local", &tasks, &mut signals).await?;
+            server::stop(&tasks, &mut signals).await?;
             return Ok(crate::exit_code::ExitCode::Interrupted);
         }
     };
     let cluster = match started {
         Ok(cluster) => cluster,
         Err(error) => {
-            server::stop("local", &tasks, &mut signals).await?;
+            server::stop(&tasks, &mut signals).await?;
             return Err(error);
         }
     };

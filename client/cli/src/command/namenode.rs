@@ -65,7 +65,7 @@ pub(crate) async fn run(session: &mut Session, args: NamenodeArgs) -> CommandRes
     let namenode = match started {
         Ok(namenode) => namenode,
         Err(error) => {
-            server::stop("namenode", &tasks, &mut signals).await?;
+            server::stop(&tasks, &mut signals).await?;
             return Err(server::not_started("the namenode", error));
         }
     };
