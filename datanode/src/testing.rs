@@ -247,8 +247,4 @@ impl DiskFile for FaultyFile {
     fn sync_all(&self) -> io::Result<()> {
         self.shared.check(Operation::Sync, &self.path)
     }
-
-    fn start_writeback(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
 }

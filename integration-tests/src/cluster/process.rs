@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use super::disk_fault::files_below;
+
 /// Bytes of a log that are printed when a test fails.
 const LOG_BYTES_SHOWN: usize = 12_000;
 
@@ -134,17 +136,16 @@ fn built_binary() -> PathBuf {
     binary
 }
 
-/// Whether the binary is newer than each source file that Cargo's list beside it names.
+/// Whether the binary is newer than everything it is made of.
 fn is_up_to_date(binary: &Path) -> bool {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folders = ["proto", "namenode", "datanode", "client"];
+    let mut sources: Vec<PathBuf> =
+        folders.iter().flat_map(|folder| files_below(&workspace.join(folder))).collect();
+    sources.extend(["Cargo.toml", "Cargo.lock"].map(|name| workspace.join(name)));
     let modified = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let sources = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
-    let (Some(built), Some((_, sources))) = (modified(binary), sources.split_once(": ")) else {
-        return false;
-    };
-    // Spaces in names are escaped.
-    let sources = sources.trim_end().replace("\\ ", "\0");
-    let mut sources = sources.split(' ').map(|source| PathBuf::from(source.replace('\0', " ")));
-    sources.all(|source| modified(&source).is_some_and(|changed| changed <= built))
+    let Some(built) = modified(binary) else { return false };
+    sources.iter().all(|source| modified(source).is_some_and(|changed| changed <= built))
 }
 
 /// Takes away what would configure `doldam` from outside: a test decides alone.

@@ -370,8 +370,4 @@ impl DiskFile for CrashFile {
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
     }
-
-    fn start_writeback(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
-        Ok(())
-    }
 }

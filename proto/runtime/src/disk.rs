@@ -144,7 +144,4 @@ pub trait DiskFile: Send + Sync {
         }
         Ok(())
     }
-
-    /// A hint: begin to write this range back, so that a later sync finds less to do. Makes nothing durable.
-    fn start_writeback(&self, offset: u64, bytes: u64) -> io::Result<()>;
 }

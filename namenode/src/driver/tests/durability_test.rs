@@ -109,10 +109,6 @@ impl DiskFile for GatedFile {
         self.1.pass();
         self.0.sync_all()
     }
-
-    fn start_writeback(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.0.start_writeback(offset, bytes)
-    }
 }
 
 #[tokio::test]

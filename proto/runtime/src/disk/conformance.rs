@@ -43,8 +43,6 @@ fn reads_what_was_written_where_it_was_written(disk: &dyn Disk, folder: &Path) {
     file.write_all_at(b"hello ", 0).expect("writes");
     file.sync_data().expect("syncs");
     file.sync_all().expect("syncs");
-    file.start_writeback(0, 11).expect("a hint");
-    file.start_writeback(0, 0).expect("an empty hint");
 
     let again = disk.open(&path, OpenMode::Read).expect("opens");
     let mut buffer = [0; 11];

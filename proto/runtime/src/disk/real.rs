@@ -2,11 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, fadvise, statvfs};
+use rustix::fs::statvfs;
 
 use super::{DirEntry, DirLock, Disk, DiskFile, OpenMode, Space};
 
@@ -128,12 +127,5 @@ impl DiskFile for RealFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
-    }
-
-    fn start_writeback(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        // Linux begins to write dirty pages of the range and drops those that are clean already. The call meant
-        // for this, sync_file_range, is out of reach without unsafe code.
-        let Some(bytes) = NonZeroU64::new(bytes) else { return Ok(()) };
-        Ok(fadvise(&self.file, offset, Some(bytes), Advice::DontNeed)?)
     }
 }
