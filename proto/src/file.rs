@@ -72,6 +72,8 @@ pub struct FileStatus {
     pub digest: Option<FileDigest>,
     /// What the file was closed with; `None` for a directory.
     pub durability: Option<Durability>,
+    /// Whether somebody writes it: made visible by a flush, or open for append. Length and digest may change.
+    pub being_written: bool,
 }
 
 impl FileStatus {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Version of every protocol and message in `wire/`; both sides must name the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Bytes of one checksum group: the unit of verification.
 pub const GROUP_BYTES: u64 = 64 * 1024;

@@ -5,8 +5,8 @@ use super::types::{nodes, short_text, value32};
 use crate::block::BlockBytes;
 use crate::digest::ChainingValue;
 use crate::file::Durability;
-use crate::id::{BlockId, Generation};
-use crate::limits::REPLICATION_MAX;
+use crate::id::{BlockId, Generation, NodeId};
+use crate::limits::{BLOCK_BYTES_MAX, REPLICATION_MAX};
 use crate::node::NodeAddress;
 use crate::wire;
 
@@ -49,6 +49,19 @@ pub struct WriteBlock {
     pub writer: String,
     /// For a copy ordered by the namenode: what it must turn out to be.
     pub repair: Option<ExpectedBlock>,
+    /// Set if the write goes on behind bytes that some of the nodes have.
+    pub resume: Option<Resume>,
+}
+
+/// Where a write goes on, and who has what comes before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Bytes before, not 0.
+    pub length: u64,
+    /// Value of the tree over them.
+    pub chaining_value: ChainingValue,
+    /// The first nodes of the pipeline, which have them; never empty. The others get them from the node before.
+    pub holders: Vec<NodeId>,
 }
 
 /// What a repair copy must turn out to be.
@@ -71,6 +84,11 @@ pub struct ReadBlock {
     pub offset: u64,
     /// In bytes, not 0.
     pub length: u64,
+    /// What the reader knows the block's length to be: the proof is for the tree over so many bytes, and another
+    /// generation may answer. `None`: the replica's own length, and this generation only.
+    pub block_length: Option<u64>,
+    /// The proof alone, without the bytes.
+    pub values_only: bool,
 }
 
 impl TryFrom<wire::BlockRequest> for BlockRequest {
@@ -115,6 +133,10 @@ impl TryFrom<wire::WriteBlock> for WriteBlock {
             }
             true => return Err(BadMessage::new("expected_length", "not the length of a block")),
         };
+        let resume = write.resume.map(|resume| check_resume(resume, block_bytes)).transpose()?;
+        if resume.is_some() && repair.is_some() {
+            return Err(BadMessage::new("resume", "a repair copy starts at the first byte"));
+        }
         Ok(Self {
             id: block_id(write.block_id)?,
             generation: Generation(write.generation),
@@ -125,7 +147,30 @@ impl TryFrom<wire::WriteBlock> for WriteBlock {
             position: write.position,
             writer: short_text("writer", write.writer)?,
             repair,
+            resume,
         })
+    }
+}
+
+fn check_resume(resume: wire::Resume, block_bytes: BlockBytes) -> Result<Resume, BadMessage> {
+    if !(1..=block_bytes.get()).contains(&resume.length) {
+        return Err(BadMessage::new("resume.length", "not the length of a block"));
+    }
+    let holders: Vec<NodeId> = resume.holders.into_iter().map(NodeId).collect();
+    if holders.is_empty() || holders.len() > REPLICATION_MAX as usize {
+        return Err(BadMessage::new("resume.holders", "nobody, or more than any pipeline has"));
+    }
+    let value = value32("resume.chaining_value", &resume.chaining_value)?;
+    Ok(Resume { length: resume.length, chaining_value: ChainingValue(value), holders })
+}
+
+impl From<Resume> for wire::Resume {
+    fn from(resume: Resume) -> Self {
+        Self {
+            length: resume.length,
+            chaining_value: resume.chaining_value.to_bytes(),
+            holders: resume.holders.into_iter().map(|node| node.0).collect(),
+        }
     }
 }
 
@@ -146,6 +191,7 @@ impl From<WriteBlock> for wire::WriteBlock {
                 .repair
                 .map(|expected| expected.chaining_value.to_bytes())
                 .unwrap_or_default(),
+            resume: write.resume.map(Into::into),
         }
     }
 }
@@ -157,11 +203,22 @@ impl TryFrom<wire::ReadBlock> for ReadBlock {
         if read.length == 0 || read.offset.checked_add(read.length).is_none() {
             return Err(BadMessage::new("length", "a range has at least one byte"));
         }
+        let block_length = (read.block_length != 0).then_some(read.block_length);
+        if block_length
+            .is_some_and(|length| length > BLOCK_BYTES_MAX || length < read.offset + read.length)
+        {
+            return Err(BadMessage::new(
+                "block_length",
+                "shorter than the range, or than no block",
+            ));
+        }
         Ok(Self {
             id: block_id(read.block_id)?,
             generation: Generation(read.generation),
             offset: read.offset,
             length: read.length,
+            block_length,
+            values_only: read.values_only,
         })
     }
 }
@@ -173,6 +230,8 @@ impl From<ReadBlock> for wire::ReadBlock {
             generation: read.generation.0,
             offset: read.offset,
             length: read.length,
+            block_length: read.block_length.unwrap_or(0),
+            values_only: read.values_only,
         }
     }
 }
@@ -210,7 +269,14 @@ mod tests {
             position: 1,
             writer: "put".to_owned(),
             repair: Some(ExpectedBlock { length: 5, chaining_value: ChainingValue([9; 32]) }),
+            resume: None,
         }
+    }
+
+    fn resumed() -> WriteBlock {
+        let (chaining_value, holders) = (ChainingValue([8; 32]), vec![NodeId(2)]);
+        let resume = Some(Resume { length: 7, chaining_value, holders });
+        WriteBlock { repair: None, resume, ..write() }
     }
 
     fn field_of(wire: wire::WriteBlock) -> &'static str {
@@ -219,8 +285,19 @@ mod tests {
 
     #[test]
     fn requests_survive_the_wire() {
-        let read = ReadBlock { id: BlockId(1), generation: Generation(2), offset: 3, length: 4 };
-        for operation in [BlockOperation::Write(write()), BlockOperation::Read(read)] {
+        let read = ReadBlock {
+            id: BlockId(1),
+            generation: Generation(2),
+            offset: 3,
+            length: 4,
+            block_length: Some(7),
+            values_only: true,
+        };
+        for operation in [
+            BlockOperation::Write(write()),
+            BlockOperation::Write(resumed()),
+            BlockOperation::Read(read),
+        ] {
             let request = BlockRequest { trace: "t".to_owned(), operation };
             assert_eq!(
                 BlockRequest::try_from(wire::BlockRequest::from(request.clone())),
@@ -245,8 +322,25 @@ mod tests {
         let writer = "x".repeat(2000);
         assert_eq!(field_of(wire::WriteBlock { writer, ..good() }), "writer");
 
-        let read = wire::ReadBlock { block_id: 1, generation: 1, offset: u64::MAX, length: 1 };
+        let resumed = || wire::WriteBlock::from(resumed());
+        let with = |resume| wire::WriteBlock { resume: Some(resume), ..resumed() };
+        let resume = || resumed().resume.unwrap();
+        assert_eq!(field_of(with(wire::Resume { length: 0, ..resume() })), "resume.length");
+        assert_eq!(field_of(with(wire::Resume { holders: vec![], ..resume() })), "resume.holders");
+        let repaired = wire::WriteBlock { repair: true, expected_length: 5, ..resumed() };
+        let expected_chaining_value = ChainingValue([9; 32]).to_bytes();
+        assert_eq!(field_of(wire::WriteBlock { expected_chaining_value, ..repaired }), "resume");
+
+        let read = wire::ReadBlock {
+            block_id: 1,
+            generation: 1,
+            offset: u64::MAX,
+            length: 1,
+            ..wire::ReadBlock::default()
+        };
         assert_eq!(ReadBlock::try_from(read).unwrap_err().field, "length");
+        let read = wire::ReadBlock { offset: 5, block_length: 5, ..read };
+        assert_eq!(ReadBlock::try_from(read).unwrap_err().field, "block_length");
         let empty = wire::BlockRequest { trace: String::new(), operation: None };
         assert_eq!(BlockRequest::try_from(empty).unwrap_err().field, "operation");
     }

@@ -7,7 +7,7 @@ use super::types::{nodes, value32};
 use crate::block::BlockBytes;
 use crate::digest::ChainingValue;
 use crate::id::{BlockId, Generation};
-use crate::limits::REPLICATION_MAX;
+use crate::limits::{BLOCK_BYTES_MAX, GROUP_BYTES, REPLICATION_MAX};
 use crate::node::NodeAddress;
 use crate::wire;
 
@@ -42,6 +42,38 @@ pub enum OrderKind {
     ReportBuckets,
     /// List what is in these buckets.
     ListBuckets(Vec<u32>),
+    /// Fence off the writers of a block and say what is there.
+    Recover(RecoverOrder),
+    /// Make a replica of what is there.
+    Finish(FinishOrder),
+}
+
+/// A block whose writer left: nobody may go on with it under an older generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecoverOrder {
+    /// The block.
+    pub block: BlockId,
+    /// Writers under an older one are fenced off.
+    pub generation: Generation,
+    /// Where the block starts in its file.
+    pub file_offset: u64,
+    /// Block size of the file.
+    pub block_bytes: BlockBytes,
+}
+
+/// A replica to be made of the start of a block that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinishOrder {
+    /// The block.
+    pub block: BlockId,
+    /// The replica's.
+    pub generation: Generation,
+    /// Where the block starts in its file; a multiple of a group.
+    pub file_offset: u64,
+    /// Bytes to keep, not 0.
+    pub length: u64,
+    /// What they must lead to.
+    pub chaining_value: ChainingValue,
 }
 
 /// A replica to send to other nodes.
@@ -96,11 +128,59 @@ impl TryFrom<wire::Order> for Order {
             }),
             Some(Kind::ReportBuckets(wire::ReportBuckets {})) => OrderKind::ReportBuckets,
             Some(Kind::ListBuckets(list)) => OrderKind::ListBuckets(list.buckets),
+            Some(Kind::Recover(recover)) => OrderKind::Recover(recover.try_into()?),
+            Some(Kind::Finish(finish)) => OrderKind::Finish(finish.try_into()?),
             None => return Err(BadMessage::new("kind", "an order unknown to this version")),
         };
         let deadline = Duration::from_millis(u64::from(order.deadline_ms));
         Ok(Self { id: order.order_id, deadline, kind })
     }
+}
+
+impl TryFrom<wire::RecoverOrder> for RecoverOrder {
+    type Error = BadMessage;
+
+    fn try_from(recover: wire::RecoverOrder) -> Result<Self, BadMessage> {
+        let Some(block_bytes) = BlockBytes::new(recover.block_bytes) else {
+            return Err(BadMessage::new("block_bytes", format!("{}", recover.block_bytes)));
+        };
+        check_file_offset(recover.file_offset, block_bytes)?;
+        Ok(Self {
+            block: BlockId(recover.block_id),
+            generation: Generation(recover.generation),
+            file_offset: recover.file_offset,
+            block_bytes,
+        })
+    }
+}
+
+impl TryFrom<wire::FinishOrder> for FinishOrder {
+    type Error = BadMessage;
+
+    fn try_from(finish: wire::FinishOrder) -> Result<Self, BadMessage> {
+        if !(1..=BLOCK_BYTES_MAX).contains(&finish.length) {
+            return Err(BadMessage::new("length", format!("{} is no block's", finish.length)));
+        }
+        let end = finish.file_offset.checked_add(BLOCK_BYTES_MAX);
+        if !finish.file_offset.is_multiple_of(GROUP_BYTES) || end.is_none() {
+            return Err(BadMessage::new("file_offset", "no block starts there"));
+        }
+        Ok(Self {
+            block: BlockId(finish.block_id),
+            generation: Generation(finish.generation),
+            file_offset: finish.file_offset,
+            length: finish.length,
+            chaining_value: ChainingValue(value32("chaining_value", &finish.chaining_value)?),
+        })
+    }
+}
+
+fn check_file_offset(file_offset: u64, block_bytes: BlockBytes) -> Result<(), BadMessage> {
+    let end = file_offset.checked_add(block_bytes.get());
+    if !file_offset.is_multiple_of(block_bytes.get()) || end.is_none() {
+        return Err(BadMessage::new("file_offset", "not a multiple of the block size"));
+    }
+    Ok(())
 }
 
 impl TryFrom<wire::CopyOrder> for CopyOrder {
@@ -113,10 +193,7 @@ impl TryFrom<wire::CopyOrder> for CopyOrder {
         if !(1..=block_bytes.get()).contains(&copy.length) {
             return Err(BadMessage::new("length", format!("{} of {block_bytes:?}", copy.length)));
         }
-        let end = copy.file_offset.checked_add(block_bytes.get());
-        if !copy.file_offset.is_multiple_of(block_bytes.get()) || end.is_none() {
-            return Err(BadMessage::new("file_offset", "not a multiple of the block size"));
-        }
+        check_file_offset(copy.file_offset, block_bytes)?;
         if copy.targets.is_empty() || copy.targets.len() > REPLICATION_MAX as usize {
             return Err(BadMessage::new("targets", format!("{} targets", copy.targets.len())));
         }
@@ -159,6 +236,30 @@ mod tests {
         assert_eq!(field(wire::CopyOrder { targets: vec![], ..copy() }), "targets");
         let value = bytes::Bytes::new();
         assert_eq!(field(wire::CopyOrder { chaining_value: value, ..copy() }), "chaining_value");
+    }
+
+    #[test]
+    fn each_broken_rule_of_a_recovery_names_its_field() {
+        let recover =
+            wire::RecoverOrder { block_id: 1, block_bytes: 1 << 20, ..Default::default() };
+        assert!(RecoverOrder::try_from(recover).is_ok());
+        let field =
+            |recover: wire::RecoverOrder| RecoverOrder::try_from(recover).unwrap_err().field;
+        assert_eq!(field(wire::RecoverOrder { block_bytes: 5, ..recover }), "block_bytes");
+        assert_eq!(field(wire::RecoverOrder { file_offset: 5, ..recover }), "file_offset");
+
+        let chaining_value = bytes::Bytes::from(vec![1; 32]);
+        let finish = || wire::FinishOrder {
+            length: 1,
+            chaining_value: chaining_value.clone(),
+            ..Default::default()
+        };
+        assert!(FinishOrder::try_from(finish()).is_ok());
+        let field = |finish: wire::FinishOrder| FinishOrder::try_from(finish).unwrap_err().field;
+        assert_eq!(field(wire::FinishOrder { length: 0, ..finish() }), "length");
+        assert_eq!(field(wire::FinishOrder { file_offset: 5, ..finish() }), "file_offset");
+        let chaining_value = bytes::Bytes::new();
+        assert_eq!(field(wire::FinishOrder { chaining_value, ..finish() }), "chaining_value");
     }
 
     #[test]

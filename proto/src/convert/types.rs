@@ -216,6 +216,7 @@ impl From<FileStatus> for wire::FileStatus {
             digest: status.digest.map(FileDigest::to_bytes).unwrap_or_default(),
             durability: durability as i32,
             created_ms: status.created_ms,
+            being_written: status.being_written,
         }
     }
 }
@@ -252,6 +253,7 @@ impl TryFrom<wire::FileStatus> for FileStatus {
             created_ms: status.created_ms,
             digest,
             durability,
+            being_written: status.being_written,
         })
     }
 }

@@ -56,6 +56,7 @@ fn status() -> impl Strategy<Value = FileStatus> {
                 block_bytes: 0,
                 modified_ms,
                 created_ms,
+                being_written: file.is_some_and(|(_, _, _, length, _)| length % 2 == 1),
                 digest: None,
                 durability: None,
             };

@@ -54,6 +54,36 @@ impl BlockTree {
         Self { file_offset, groups: Vec::new(), first_root: None, length: 0 }
     }
 
+    /// A block of which full groups are known by their values, to be gone on with. `first_root` is the root value of
+    /// the group at offset 0 of the file, without which a file of just that group has no digest.
+    ///
+    /// # Panics
+    /// If `file_offset` is not a multiple of the group size.
+    pub fn from_full_groups(
+        file_offset: u64,
+        groups: Vec<ChainingValue>,
+        first_root: Option<FileDigest>,
+    ) -> Self {
+        let length = groups.len() as u64 * GROUP_BYTES;
+        Self { groups, first_root, length, ..Self::new(file_offset) }
+    }
+
+    /// Forgets all but the first `count` groups, which must be full.
+    ///
+    /// # Panics
+    /// If there are fewer full groups.
+    pub fn keep_groups(&mut self, count: usize) {
+        let length = count as u64 * GROUP_BYTES;
+        assert!(length <= self.length, "{count} full groups of {} bytes", self.length);
+        self.groups.truncate(count);
+        self.length = length;
+    }
+
+    /// Root value of the group at offset 0 of the file, if it is among the groups and known.
+    pub fn first_root(&self) -> Option<FileDigest> {
+        self.first_root.filter(|_| !self.groups.is_empty())
+    }
+
     /// Hashes the next group and appends it; returns its value. Only the last may be short.
     ///
     /// # Panics

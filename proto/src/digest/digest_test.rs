@@ -150,3 +150,30 @@ proptest! {
         prop_assert_eq!(composed(&bytes, block), public(&bytes));
     }
 }
+
+#[test]
+fn a_block_gone_on_with_at_any_group_ends_with_the_same_value() {
+    let group = GROUP_BYTES as usize;
+    for length in [1, group, group + 1, 5 * group, 5 * group + 7] {
+        let whole = bytes(length, 3);
+        for file_offset in [0, 3 << 30] {
+            let expected = block_digest(file_offset, &whole);
+            let mut tree = BlockTree::new(file_offset as u64);
+            whole.chunks(group).for_each(|bytes| _ = tree.push_group(bytes));
+            for kept in 0..=length / group {
+                let mut cut = tree.clone();
+                cut.keep_groups(kept);
+                let known = cut.groups().to_vec();
+                let known =
+                    BlockTree::from_full_groups(file_offset as u64, known, cut.first_root());
+                for mut tree in [cut, known] {
+                    assert_eq!(tree.length(), (kept * group) as u64);
+                    whole[kept * group..]
+                        .chunks(group)
+                        .for_each(|bytes| _ = tree.push_group(bytes));
+                    assert_eq!(tree.digest(), Some(expected), "{length} from {kept}");
+                }
+            }
+        }
+    }
+}

@@ -25,11 +25,13 @@ fn headers() -> impl Strategy<Value = FrameHeader> {
     let groups = BLOCK_BYTES_MAX / GROUP_BYTES - (FRAME_PAYLOAD_BYTES_MAX / GROUP) as u64;
     let data = (0..=groups, 1..=FRAME_PAYLOAD_BYTES_MAX, any::<bool>())
         .prop_map(|(group, bytes, last)| FrameHeader::data(group * GROUP_BYTES, bytes, last));
+    let sync = (0..=groups, 0..=FRAME_PAYLOAD_BYTES_MAX)
+        .prop_map(|(group, bytes)| FrameHeader::sync(group * GROUP_BYTES, bytes));
     let proof = (0..=FRAME_PAYLOAD_BYTES_MAX / 32)
         .prop_map(|values| FrameHeader::plain(FrameKind::Proof, values * 32));
     let error = (0..=STREAM_MESSAGE_BYTES_MAX)
         .prop_map(|bytes| FrameHeader::plain(FrameKind::Error, bytes));
-    prop_oneof![data, proof, error]
+    prop_oneof![data, sync, proof, error]
 }
 
 #[test]
@@ -55,6 +57,9 @@ fn each_rule_of_a_header_refuses_what_it_forbids_and_nothing_less() {
     );
     assert!(malformed(FrameHeader::data(u64::MAX - (GROUP_BYTES - 1), 1, true)));
     assert!(malformed(FrameHeader::plain(FrameKind::Proof, 33)));
+    assert!(!malformed(FrameHeader::sync(0, 0)), "a sync alone");
+    assert!(malformed(FrameHeader { last: true, ..FrameHeader::sync(0, 1) }));
+    assert!(malformed(FrameHeader { sync: true, ..FrameHeader::plain(FrameKind::Proof, 32) }));
     assert!(malformed(FrameHeader { last: true, ..FrameHeader::plain(FrameKind::Proof, 32) }));
     assert!(malformed(FrameHeader { offset: 65536, ..FrameHeader::plain(FrameKind::Error, 1) }));
     assert!(malformed(FrameHeader::plain(FrameKind::Error, STREAM_MESSAGE_BYTES_MAX + 1)));
@@ -137,7 +142,8 @@ fn messages_are_bounded_both_ways() {
 
 #[test]
 fn a_message_follows_its_prefix() {
-    let read = ReadBlock { block_id: 7, generation: 1, offset: 4096, length: 10 };
+    let read =
+        ReadBlock { block_id: 7, generation: 1, offset: 4096, length: 10, ..Default::default() };
     let operation = Some(block_request::Operation::Read(read));
     let request = BlockRequest { trace: "4bf9".into(), operation };
     let mut buffer = BytesMut::from(&b"before"[..]);

@@ -15,7 +15,7 @@ use crate::id::ClusterId;
 /// Length of the handshake.
 pub const HANDSHAKE_BYTES: usize = 24;
 /// Version of the block stream.
-pub const STREAM_VERSION: u16 = 1;
+pub const STREAM_VERSION: u16 = 2;
 const MAGIC: [u8; 4] = *b"DLDM";
 
 /// What this side sends first.

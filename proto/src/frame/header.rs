@@ -3,13 +3,14 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 1 | kind: 1 data, 2 proof, 3 error |
-//! | 1 | 1 | flags: bit 0 LAST (data frames of a write) |
+//! | 1 | 1 | flags: bit 0 LAST, bit 1 SYNC (data frames of a write, not both) |
 //! | 2 | 2 | reserved, 0 |
 //! | 4 | 4 | payload bytes |
 //! | 8 | 8 | offset of the payload in the block; a multiple of 64 KiB (0 for proof and error) |
 //!
 //! After the header of a *write's* data frame come the 32-byte values of its groups (one per started 64 KiB), then
-//! the payload; after the payload of the one with LAST, the 32-byte value of the block. Its payload may be empty.
+//! the payload; after the payload of the one with LAST, the 32-byte value of the block. With SYNC all that came so far
+//! is put on stable storage before `WriteProgress.synced` says so. With LAST or SYNC the payload may be empty.
 //! A *read's* data frames carry the payload alone: a proof frame before them holds the values, whole ones.
 //! The payload of an error frame is a `BlockFailure` message, no longer than any message; the connection is closed
 //! after it.
@@ -23,6 +24,7 @@ use crate::limits::{
 /// Length of the header.
 pub const HEADER_BYTES: usize = 16;
 const FLAG_LAST: u8 = 1;
+const FLAG_SYNC: u8 = 2;
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct FrameHeader {
     pub kind: FrameKind,
     /// Whether it ends a write.
     pub last: bool,
+    /// Whether everything up to its end is to be put on stable storage, while the write goes on.
+    pub sync: bool,
     /// Bytes of payload, values not counted.
     pub payload_bytes: u32,
     /// Where the payload belongs in the block.
@@ -51,12 +55,18 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// Header of a data frame.
     pub fn data(offset: u64, payload_bytes: usize, last: bool) -> Self {
-        Self { kind: FrameKind::Data, last, payload_bytes: payload_bytes as u32, offset }
+        let payload_bytes = payload_bytes as u32;
+        Self { kind: FrameKind::Data, last, sync: false, payload_bytes, offset }
+    }
+
+    /// Header of a data frame after which everything sent so far is to be put on stable storage.
+    pub fn sync(offset: u64, payload_bytes: usize) -> Self {
+        Self { sync: true, ..Self::data(offset, payload_bytes, false) }
     }
 
     /// Header of a proof or error frame.
     pub fn plain(kind: FrameKind, payload_bytes: usize) -> Self {
-        Self { kind, last: false, payload_bytes: payload_bytes as u32, offset: 0 }
+        Self { kind, last: false, sync: false, payload_bytes: payload_bytes as u32, offset: 0 }
     }
 
     /// Number of groups the payload of a data frame has a share in.
@@ -79,7 +89,7 @@ impl FrameHeader {
             FrameKind::Proof => 2,
             FrameKind::Error => 3,
         };
-        bytes[1] = if self.last { FLAG_LAST } else { 0 };
+        bytes[1] = if self.last { FLAG_LAST } else { 0 } | if self.sync { FLAG_SYNC } else { 0 };
         bytes[4..8].copy_from_slice(&self.payload_bytes.to_le_bytes());
         bytes[8..].copy_from_slice(&self.offset.to_le_bytes());
         bytes
@@ -96,8 +106,8 @@ impl FrameHeader {
             3 => FrameKind::Error,
             _ => return Err(FrameError::Malformed { what: "unknown kind of frame" }),
         };
-        let last = bytes[1] == FLAG_LAST;
-        if bytes[1] & !FLAG_LAST != 0 || bytes[2..4] != [0, 0] {
+        let (last, sync) = (bytes[1] & FLAG_LAST != 0, bytes[1] & FLAG_SYNC != 0);
+        if bytes[1] & !(FLAG_LAST | FLAG_SYNC) != 0 || bytes[2..4] != [0, 0] {
             return Err(FrameError::Malformed { what: "reserved bits are set" });
         }
         let payload_bytes = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
@@ -107,14 +117,17 @@ impl FrameHeader {
         }
         let mut offset = [0; 8];
         offset.copy_from_slice(&bytes[8..]);
-        let header = Self { kind, last, payload_bytes, offset: u64::from_le_bytes(offset) };
+        let header = Self { kind, last, sync, payload_bytes, offset: u64::from_le_bytes(offset) };
         header.check().map_err(|what| FrameError::Malformed { what })?;
         Ok(header)
     }
 
     fn check(&self) -> Result<(), &'static str> {
         match self.kind {
-            FrameKind::Data if self.payload_bytes == 0 && !self.last => Err("an empty data frame"),
+            FrameKind::Data if self.last && self.sync => Err("both LAST and SYNC"),
+            FrameKind::Data if self.payload_bytes == 0 && !self.last && !self.sync => {
+                Err("an empty data frame")
+            }
             FrameKind::Data if !self.offset.is_multiple_of(GROUP_BYTES) => {
                 Err("a data frame starts inside a group")
             }
@@ -123,8 +136,8 @@ impl FrameHeader {
                 let fits = end.is_some_and(|end| end <= BLOCK_BYTES_MAX);
                 if fits { Ok(()) } else { Err("beyond any block") }
             }
-            FrameKind::Proof | FrameKind::Error if self.last || self.offset != 0 => {
-                Err("LAST or an offset where neither belongs")
+            FrameKind::Proof | FrameKind::Error if self.last || self.sync || self.offset != 0 => {
+                Err("LAST, SYNC or an offset where none belongs")
             }
             FrameKind::Proof if !(self.payload_bytes as usize).is_multiple_of(VALUE_BYTES) => {
                 Err("a proof is made of whole values")
