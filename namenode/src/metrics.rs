@@ -35,7 +35,7 @@ macro_rules! methods {
 }
 
 methods! {
-    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, Abandon, RenewLease, Locate, Stat,
+    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, RecoverBlock, Flush, Append, Abandon, RenewLease, Locate, Stat,
     StatBatch, List, Rename, Delete, SetReplication, SetTimes, ReportBadReplica, Register, Heartbeat,
     Report, Fsck,
 }

@@ -88,6 +88,7 @@ fn replica_event(node: NodeId, event: wire::ReplicaEvent) -> Result<Option<Event
             let replica = ReplicaId { block, generation, length: event.length };
             Some(Event::Stored(node, replica, value))
         }
+        Kind::Open => Some(Event::Open(node, block, generation)),
         Kind::Dropped => Some(Event::Dropped(node, block, generation)),
         Kind::Bad => {
             let what = short_text("events.what", event.what)?;
