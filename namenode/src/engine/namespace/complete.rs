@@ -7,7 +7,7 @@ use doldam_proto::wire::{CompleteCommand, CompleteOutcome, FileRecord, InodeReco
 
 use super::NamespaceError;
 use super::block::commit_all;
-use super::content::{Purpose, settle};
+use super::content::{Content, Purpose, settle};
 use super::draft::Draft;
 use super::lease::{Write, release, require_write};
 use super::resolve::{Ascent, ascend};
@@ -25,23 +25,24 @@ pub(super) fn complete(
     let write = require_write(draft, command.inode_id)?;
     commit_all(draft, &write, &command.commits)?;
     check_length(&write, command.length)?;
+    let content = settle(draft, &write, command.length, Purpose::Close)?;
     let path = path_of_write(draft, &write)?;
     if !write.pending.visible {
         link(draft, &write, &path)?;
     }
-    let (record, under_replicated_blocks) = close(draft, write, command.length)?;
-    let id = InodeId(command.inode_id);
-    let status = status_of(path, id, &record)?;
+    let under_replicated_blocks = content.under_replicated;
+    let record = close(draft, write, command.length, &content)?;
+    let status = status_of(path, InodeId(command.inode_id), &record)?;
     Ok(Kind::Complete(CompleteOutcome { status: Some(status.into()), under_replicated_blocks }))
 }
 
-/// Ends a write with the file as its blocks are. Answers its record, and how many blocks have too few replicas.
+/// Ends a write with the file as its blocks are. Answers its record.
 pub(super) fn close(
     draft: &mut Draft<'_>,
     write: Write,
     length: u64,
-) -> Result<(InodeRecord, u32), NamespaceError> {
-    let content = settle(draft, &write, length, Purpose::Close)?;
+    content: &Content,
+) -> Result<InodeRecord, NamespaceError> {
     release(draft, write.id, &write.inode)?;
     let record = InodeRecord {
         modified_ms: draft.time_ms,
@@ -55,7 +56,7 @@ pub(super) fn close(
         ..write.inode
     };
     inodes::put(&mut draft.set, write.id, &record);
-    Ok((record, content.under_replicated))
+    Ok(record)
 }
 
 /// What readers see never becomes shorter, except by the first flush behind a cut.

@@ -30,8 +30,8 @@ pub(super) fn flush(draft: &mut Draft<'_>, command: &FlushCommand) -> Result<Kin
         note_open(draft, &write, &open)?;
     }
     check_length(&write, command.length)?;
-    let path = path_of_write(draft, &write)?;
     let content = settle(draft, &write, command.length, Purpose::Flush)?;
+    let path = path_of_write(draft, &write)?;
     if !write.pending.visible {
         link(draft, &write, &path)?;
     }

@@ -18,11 +18,12 @@ use super::NamespaceError;
 use super::aside::{is_aside, put_back};
 use super::block::{commit_all, mismatch_of, own_block, remove};
 use super::complete::close;
+use super::content::{Purpose, settle};
 use super::draft::Draft;
 use super::lease::{Write, find_write, release};
-use super::open_block::{in_progress, renew, writing_nodes};
-use crate::engine::records::{CONTINUE, blocks, inodes, leases};
-use crate::engine::tables::StoreError;
+use super::open_block::{close_open, in_progress, renew, writing_nodes};
+use crate::engine::records::{CONTINUE, blocks, damaged, inodes, leases};
+use crate::engine::tables::{StoreError, Table};
 
 /// Who holds the leases of files that are being recovered. No client has this id.
 pub(super) const NAMENODE: ClientId = ClientId([0; 16]);
@@ -67,7 +68,8 @@ pub(super) fn finish(
     }
     commit_all(draft, &write, std::slice::from_ref(wire))?;
     let length = u64::from(index) * write.file.block_bytes + commit.length;
-    close(draft, write, length)?;
+    let content = settle(draft, &write, length, Purpose::Close)?;
+    close(draft, write, length, &content)?;
     Ok(Kind::Recovery(RecoveryOutcome::default()))
 }
 
@@ -78,11 +80,17 @@ pub(super) fn take(draft: &mut Draft<'_>, write: Write) -> Result<RecoveryOutcom
         return Ok(RecoveryOutcome::default());
     }
     let found = look(draft, &write)?;
+    let shown = found.open.as_ref().and_then(|(_, block)| block.flushed.as_ref());
+    if found.length + shown.map_or(0, |flushed| flushed.length) < write.file.length {
+        let what = format!("inode {} has fewer bytes than readers see", write.id);
+        return Err(damaged(Table::Blocks, what).into());
+    }
     for (index, block) in &found.left_over {
         remove(draft, write.id, *index, block)?;
     }
     let Some((index, mut block)) = found.open else {
-        close(draft, write, found.length)?;
+        let content = settle(draft, &write, found.length, Purpose::Close)?;
+        close(draft, write, found.length, &content)?;
         return Ok(RecoveryOutcome::default());
     };
     let mut nodes = writing_nodes(&block);
@@ -147,7 +155,7 @@ fn restore(draft: &mut Draft<'_>, write: Write) -> Result<(), NamespaceError> {
         if *index >= kept {
             remove(draft, write.id, *index, block)?;
         } else {
-            let after = super::open_block::close_open(draft, block);
+            let after = close_open(draft, block);
             blocks::put(&mut draft.set, write.id, *index, &after);
         }
     }
