@@ -1,4 +1,4 @@
-//! What keeps the cluster in order: liveness, leases, garbage, inventories and repair.
+//! What keeps the cluster in order: liveness, leases, abandoned files, garbage, inventories and repair.
 //!
 //! The engine's planners decide; this loop tells them what happened, and does what they say through the
 //! [`driver`](crate::driver) and the [`links`] to the datanodes. It is one task: everything it owns has one owner.
@@ -32,6 +32,7 @@ use crate::driver::{Driver, News};
 use crate::engine::cluster::inventory::Inventory;
 use crate::engine::cluster::{Transition, Uptime};
 use crate::engine::placement::Chance;
+use crate::engine::recovery::{RecoveryPlanner, RecoveryStats};
 use crate::engine::repair::{
     Action, Event, OrderEnd, ProposalEnd, RepairLimits, RepairPlanner, RepairStats, Surroundings,
 };
@@ -55,6 +56,7 @@ pub(crate) struct Control {
     driver: Driver,
     hub: Arc<Hub>,
     planner: RepairPlanner,
+    recovery: RecoveryPlanner,
     inventory: Inventory,
     chance: Chance,
     messages: mpsc::Receiver<NodeMessage>,
@@ -67,6 +69,7 @@ pub(crate) struct Control {
     /// Orders that could not be sent: the planner is told at the next look.
     unsent: Vec<Event>,
     was_paused: bool,
+    was_stuck: usize,
 }
 
 impl Control {
@@ -83,6 +86,7 @@ impl Control {
             driver,
             hub,
             planner,
+            recovery: RecoveryPlanner::default(),
             inventory: Inventory::default(),
             chance: Chance::new(seed),
             messages,
@@ -92,6 +96,7 @@ impl Control {
             outgoing: VecDeque::new(),
             unsent: Vec::new(),
             was_paused: false,
+            was_stuck: 0,
         }
     }
 
@@ -140,7 +145,9 @@ impl Control {
         }
         let stats = self.planner.stats();
         self.note_pause(&stats);
-        self.hub.set_repair(stats);
+        let recovery = self.recovery.stats();
+        self.note_stuck(&recovery);
+        self.hub.set_repair(stats, recovery);
     }
 
     fn plan(
@@ -150,20 +157,22 @@ impl Control {
         events: Vec<Event>,
     ) -> (Vec<Action>, JournalIndex) {
         let (planner, inventory) = (&mut self.planner, &mut self.inventory);
+        let recovery = &mut self.recovery;
         let (hub, chance) = (&self.hub, &mut self.chance);
         let reserved = hub.reserved();
         let (actions, index) = self.driver.peek(|tables| {
             let cluster = hub.cluster();
             let around = Surroundings { cluster: &cluster, reserved: &reserved, tables };
-            for transition in transitions {
-                if let Some(event) = event_of(transition, inventory) {
-                    planner.handle_event(now, event, &around)?;
-                }
-            }
-            for event in events {
+            let news = transitions.into_iter();
+            let news: Vec<Event> =
+                news.filter_map(|transition| event_of(transition, inventory)).collect();
+            for event in news.into_iter().chain(events) {
+                recovery.handle_event(now, &event, &cluster, tables)?;
                 planner.handle_event(now, event, &around)?;
             }
-            Ok(planner.poll_actions(now, &around, chance)?)
+            let mut actions = planner.poll_actions(now, &around, chance)?;
+            actions.extend(recovery.poll_actions(now, tables)?);
+            Ok(actions)
         });
         // A store that failed has stopped the process already.
         (actions.unwrap_or_default(), index)
@@ -228,9 +237,31 @@ impl Control {
     }
 
     fn take_proposed(&mut self, (change, outcome): Proposed, events: &mut Vec<Event>) {
+        if let (Change::FinishRecovery(closed), Ok(_)) = (&change, &outcome) {
+            let length = closed.block.as_ref().map_or(0, |block| block.length);
+            info!(
+                inode = closed.inode_id,
+                length, "an abandoned file is closed; its last block has so many bytes"
+            );
+        }
         let next = self.upkeep.proposed(&change, &outcome, &self.driver, &self.hub);
         self.wanted.extend(next);
         events.push(proposed(change, outcome));
+    }
+
+    fn note_stuck(&mut self, stats: &RecoveryStats) {
+        let stuck = stats.stuck;
+        if stuck != self.was_stuck {
+            self.was_stuck = stuck;
+            if stuck > 0 {
+                warn!(
+                    stuck,
+                    "files stay open until a datanode is back that has what readers see of their ends"
+                );
+            } else {
+                info!("no abandoned file waits for a datanode any more");
+            }
+        }
     }
 
     fn note_pause(&mut self, stats: &RepairStats) {

@@ -35,7 +35,7 @@ macro_rules! methods {
 }
 
 methods! {
-    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, Abandon, RenewLease, Locate, Stat,
+    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, RecoverBlock, Flush, Append, Abandon, RenewLease, Locate, Stat,
     StatBatch, List, Rename, Delete, SetReplication, SetTimes, ReportBadReplica, Register, Heartbeat,
     Report, Fsck,
 }
@@ -123,6 +123,9 @@ pub struct Gauges {
     pub repairs_waiting: Gauge,
     pub repair_paused: Gauge,
     pub drops_waiting: Gauge,
+    pub recoveries_running: Gauge,
+    pub recoveries_waiting: Gauge,
+    pub recoveries_stuck: Gauge,
     pub files: Gauge,
     pub directories: Gauge,
     pub blocks: Gauge,
@@ -192,7 +195,7 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 15] = [
+        let gauges: [(&str, &str, &Gauge); 18] = [
             ("nodes_live", "Datanodes heard of lately", &self.nodes_live),
             (
                 "nodes_suspect",
@@ -218,6 +221,13 @@ impl Gauges {
                 "drops_waiting",
                 "Replicas that datanodes are yet to be told to drop",
                 &self.drops_waiting,
+            ),
+            ("recoveries_running", "Abandoned files being closed", &self.recoveries_running),
+            ("recoveries_waiting", "Abandoned files to be closed", &self.recoveries_waiting),
+            (
+                "recoveries_stuck",
+                "Abandoned files of which no datanode has what readers see",
+                &self.recoveries_stuck,
             ),
             ("files", "Files", &self.files),
             ("directories", "Directories", &self.directories),

@@ -127,6 +127,9 @@ fn request_of(request: Option<wire::RequestId>) -> Result<(wire::RequestId, Clie
     let request = request.ok_or_else(|| refuse("every change carries a request id"))?;
     let client = ClientId::from_slice(&request.client_id)
         .ok_or_else(|| refuse("the client id has 16 bytes"))?;
+    if client == ClientId([0; 16]) {
+        return Err(refuse("all zeros are no client's id"));
+    }
     Ok((request, client))
 }
 

@@ -15,6 +15,7 @@ use super::leases::Leases;
 use super::links::Links;
 use crate::engine::cluster::capacity::{Reservations, Reserved};
 use crate::engine::cluster::{Cluster, Load, NodeIdentity, NotRegistered, Session, Transition};
+use crate::engine::recovery::{RecoveredReplica, RecoveryStats};
 use crate::engine::repair::{Event, RepairStats};
 
 /// A datanode's message, checked, on its way to the control loop.
@@ -32,6 +33,8 @@ pub(crate) struct NodeMessage {
     pub(crate) buckets: Option<BTreeMap<u32, Fingerprint>>,
     /// The contents of buckets it was asked for.
     pub(crate) listings: Vec<(u32, Vec<ReplicaId>)>,
+    /// What it has of blocks whose writers are gone.
+    pub(crate) recovered: Vec<RecoveredReplica>,
 }
 
 /// Most blocks kept that were committed with a holder that is not live.
@@ -46,7 +49,7 @@ pub(crate) struct Hub {
     reservations: Mutex<Reservations>,
     leases: Mutex<Leases>,
     doubtful: Mutex<Vec<BlockId>>,
-    repair: Mutex<RepairStats>,
+    repair: Mutex<(RepairStats, RecoveryStats)>,
     messages: mpsc::Sender<NodeMessage>,
     /// The datanodes' streams.
     pub(crate) links: Links,
@@ -201,13 +204,18 @@ impl Hub {
         std::mem::take(&mut *self.doubtful.lock())
     }
 
-    pub(crate) fn set_repair(&self, stats: RepairStats) {
-        *self.repair.lock() = stats;
+    pub(crate) fn set_repair(&self, stats: RepairStats, recovery: RecoveryStats) {
+        *self.repair.lock() = (stats, recovery);
+    }
+
+    /// The latest figures of the recovery of abandoned files.
+    pub(crate) fn recovery(&self) -> RecoveryStats {
+        self.repair.lock().1
     }
 
     /// The latest figures of repair.
     pub(crate) fn repair(&self) -> RepairStats {
-        *self.repair.lock()
+        self.repair.lock().0
     }
 
     /// The control loop is told of an event that did not come with a datanode's message.
@@ -227,6 +235,7 @@ impl NodeMessage {
             events: vec![event],
             buckets: None,
             listings: Vec::new(),
+            recovered: Vec::new(),
         }
     }
 }

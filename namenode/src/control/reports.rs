@@ -17,7 +17,12 @@ use crate::engine::tables::{StoreError, Tables};
 impl Control {
     /// Takes one message in.
     pub(super) fn take_message(&mut self, message: NodeMessage, events: &mut Vec<Event>) {
-        let NodeMessage { node, session, sum, events: reported, buckets, listings } = message;
+        let NodeMessage { node, session, sum, events: reported, buckets, listings, recovered } =
+            message;
+        let now = self.hub.now();
+        for replica in recovered {
+            self.recovery.recovered(now, node, replica);
+        }
         events.extend(reported);
         let is_current = {
             let cluster = self.hub.cluster();
@@ -27,7 +32,6 @@ impl Control {
         if !is_current {
             return; // What happened, happened; but the inventory starts anew with each registration.
         }
-        let now = self.hub.now();
         let (compared, _) = self.driver.peek(|tables| {
             let report = Report { sum, buckets, listings };
             Ok(compare(&mut self.inventory, now, node, &report, tables)?)

@@ -145,6 +145,10 @@ impl Upkeep {
         set(&gauges.repairs_waiting, repair.waiting as u64);
         set(&gauges.repair_paused, u64::from(repair.paused));
         set(&gauges.drops_waiting, repair.drops_waiting as u64);
+        let recovery = hub.recovery();
+        set(&gauges.recoveries_running, recovery.running as u64);
+        set(&gauges.recoveries_waiting, recovery.waiting as u64);
+        set(&gauges.recoveries_stuck, recovery.stuck as u64);
         set(&gauges.proposals_waiting, driver.waiting() as u64);
         let (totals, _) = driver.peek(|tables| Ok(view::totals(tables)?));
         if let Ok(totals) = totals {
@@ -159,7 +163,7 @@ impl Upkeep {
     }
 }
 
-/// Clients that were silent for so long that what they were writing is given up.
+/// Clients that were silent for so long that what they were writing is given up, or closed if readers see it.
 fn expired_leases(now: Uptime, driver: &Driver, hub: &Hub) -> Vec<Change> {
     let expired = hub.leases().take_expired(now);
     let writes = |client: &ClientId| {
@@ -167,7 +171,7 @@ fn expired_leases(now: Uptime, driver: &Driver, hub: &Hub) -> Vec<Change> {
         writes.unwrap_or(false)
     };
     let expire = |client: ClientId| {
-        info!(%client, "a client fell silent: its unfinished writes are given up");
+        info!(%client, "a client fell silent: its unfinished writes are ended");
         Change::ExpireLease(ExpireLeaseCommand { client_id: client.to_bytes() })
     };
     expired.into_iter().filter(writes).map(expire).collect()

@@ -24,18 +24,25 @@
 //!   affected.
 //! * A last replica is never removed from its block, good or bad.
 
+mod append;
 pub mod apply;
+pub(in crate::engine) mod aside;
 mod attributes;
 mod block;
 mod complete;
+mod content;
 mod create;
 mod delete;
 mod draft;
+mod flush;
 mod format;
 mod garbage;
 mod lease;
 mod mkdir;
 mod node;
+pub(in crate::engine) mod open_block;
+mod recover_block;
+mod recovery;
 mod rename;
 mod replica;
 mod replica_index;

@@ -80,6 +80,8 @@ pub enum Event {
     Stored(NodeId, ReplicaId, ChainingValue),
     /// The node says that it no longer has a replica.
     Dropped(NodeId, BlockId, Generation),
+    /// The node has the start of a block that nobody is writing there any more.
+    Open(NodeId, BlockId, Generation),
     /// The node found its own replica bad and put it aside.
     Bad(NodeId, BlockId, Generation),
     /// A reader says that the replica on this node is bad.

@@ -180,6 +180,9 @@ calls! {
     AllocateBlock allocate_block AllocateBlockRequest AllocateBlockResponse;
     CommitBlocks commit_blocks CommitBlocksRequest CommitBlocksResponse;
     Complete complete CompleteRequest CompleteResponse;
+    RecoverBlock recover_block RecoverBlockRequest RecoverBlockResponse;
+    Flush flush FlushRequest FlushResponse;
+    Append append AppendRequest AppendResponse;
     Abandon abandon AbandonRequest AbandonResponse;
     RenewLease renew_lease RenewLeaseRequest RenewLeaseResponse;
     Locate locate LocateRequest LocateResponse;

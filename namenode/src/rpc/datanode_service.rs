@@ -179,6 +179,7 @@ impl Link {
             events: report.events,
             buckets: report.buckets,
             listings: report.listings,
+            recovered: report.recovered,
         };
         if !context.hub.deliver(message).await {
             return Err(FsError::Unavailable { why: "the namenode is stopping".to_owned() });

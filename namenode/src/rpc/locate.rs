@@ -26,24 +26,29 @@ impl Context {
         let cluster = self.hub.cluster();
         let blocks = located.blocks.into_iter().map(|block| {
             let replicas = best_first(&cluster, &block, &request.client_host, &mut chance);
-            wire::LocatedBlock::from(LocatedBlock {
-                id: block.id,
-                generation: block.generation,
-                index: block.index,
-                offset: block.offset,
-                length: block.length,
-                chaining_value: block.chaining_value,
-                replicas,
-            })
+            self::located(&block, replicas)
         });
         let blocks = blocks.collect();
         Ok(wire::LocateResponse { status: Some(located.status.into()), blocks })
     }
 }
 
+/// A block as a reader is told of it.
+pub(super) fn located(block: &Block, replicas: Vec<NodeAddress>) -> wire::LocatedBlock {
+    wire::LocatedBlock::from(LocatedBlock {
+        id: block.id,
+        generation: block.generation,
+        index: block.index,
+        offset: block.offset,
+        length: block.length,
+        chaining_value: block.chaining_value,
+        replicas,
+    })
+}
+
 /// The holders of good replicas: on the reader's host, then live ones in random order, then suspect ones, then dead
 /// ones. Those of bad replicas only if nobody else is left: a part of them may still verify.
-fn best_first(
+pub(super) fn best_first(
     cluster: &Cluster,
     block: &Block,
     host: &str,

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use doldam_proto::convert::BadMessage;
 use doldam_proto::convert::types::short_text;
-use doldam_proto::digest::ChainingValue;
+use doldam_proto::digest::{ChainingValue, FileDigest, VALUE_BYTES};
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId, bucket_of};
 use doldam_proto::id::{BlockId, Generation, NodeId};
-use doldam_proto::limits::REPORT_BUCKETS;
+use doldam_proto::limits::{BLOCK_BYTES_MAX, GROUP_BYTES, REPORT_BUCKETS};
 use doldam_proto::wire;
 use doldam_proto::wire::replica_event::Kind;
 use tracing::warn;
 
 use crate::engine::cluster::Load;
+use crate::engine::recovery::RecoveredReplica;
 use crate::engine::repair::{Event, OrderEnd};
 
 /// Most volumes of one datanode.
@@ -26,6 +27,7 @@ pub(super) struct Report {
     pub(super) events: Vec<Event>,
     pub(super) buckets: Option<BTreeMap<u32, Fingerprint>>,
     pub(super) listings: Vec<(u32, Vec<ReplicaId>)>,
+    pub(super) recovered: Vec<RecoveredReplica>,
 }
 
 /// Checks what `node` sent.
@@ -50,6 +52,7 @@ pub(super) fn check(node: NodeId, message: wire::DatanodeMessage) -> Result<Repo
         events,
         buckets: message.buckets_answered.then_some(buckets),
         listings,
+        recovered: message.recovered.into_iter().map(recovered).collect::<Result<_, _>>()?,
     })
 }
 
@@ -88,6 +91,7 @@ fn replica_event(node: NodeId, event: wire::ReplicaEvent) -> Result<Option<Event
             let replica = ReplicaId { block, generation, length: event.length };
             Some(Event::Stored(node, replica, value))
         }
+        Kind::Open => Some(Event::Open(node, block, generation)),
         Kind::Dropped => Some(Event::Dropped(node, block, generation)),
         Kind::Bad => {
             let what = short_text("events.what", event.what)?;
@@ -119,6 +123,33 @@ fn listing(listing: wire::BucketListing) -> Result<(u32, Vec<ReplicaId>), BadMes
         Ok(ReplicaId { block, generation: Generation(entry.generation), length: entry.length })
     };
     Ok((bucket, listing.replicas.into_iter().map(replica).collect::<Result<_, _>>()?))
+}
+
+/// What a node has of a block, with the value of each group of it.
+fn recovered(replica: wire::RecoveredReplica) -> Result<RecoveredReplica, BadMessage> {
+    if replica.length > BLOCK_BYTES_MAX {
+        let why = format!("{} bytes are more than {BLOCK_BYTES_MAX}", replica.length);
+        return Err(BadMessage::new("recovered.length", why));
+    }
+    let groups = replica.length.div_ceil(GROUP_BYTES);
+    let (values, rest) = replica.group_values.as_chunks::<VALUE_BYTES>();
+    if values.len() as u64 != groups || !rest.is_empty() {
+        let why = format!("{} bytes for {groups} groups", replica.group_values.len());
+        return Err(BadMessage::new("recovered.group_values", why));
+    }
+    let first_root = match replica.first_root.is_empty() {
+        true => None,
+        false => Some(FileDigest::from_slice(&replica.first_root).ok_or_else(|| {
+            BadMessage::new("recovered.first_root", "neither empty nor 32 bytes")
+        })?),
+    };
+    Ok(RecoveredReplica {
+        order: replica.order_id,
+        block: BlockId(replica.block_id),
+        length: replica.length,
+        groups: values.iter().copied().map(ChainingValue).collect(),
+        first_root,
+    })
 }
 
 fn bucket(bucket: u32) -> Result<u32, BadMessage> {

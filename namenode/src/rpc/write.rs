@@ -1,30 +1,21 @@
-//! The life of a write: create, allocate, commit, complete, abandon; placement and leases around the commands.
+//! The life of a write: create, allocate, commit, flush, complete, abandon; placement and leases around the commands.
 
-use std::time::Duration;
+mod append;
+mod placement;
+mod recover_block;
+mod take_over;
 
 use doldam_proto::FsError;
 use doldam_proto::block::BlockBytes;
 use doldam_proto::id::{BlockId, ClientId, InodeId, NodeId};
 use doldam_proto::limits::REPLICATION_MAX;
-use doldam_proto::path::FsPath;
 use doldam_proto::wire;
 use doldam_proto::wire::command::Change;
-use doldam_proto::wire::{Outcome, outcome};
+use doldam_proto::wire::outcome;
 
+use self::placement::{Wish, check_placement_fields};
 use super::{Context, check_text, request_of, wrong_outcome};
 use crate::engine::namespace::{apply, view};
-use crate::engine::placement::{PlacementRequest, RackAware, place};
-
-/// Most nodes a writer may exclude.
-const EXCLUDED_MAX: usize = 1000;
-
-/// What placement has to know of a block.
-struct Wish<'a> {
-    replication: u32,
-    block_bytes: u64,
-    client_host: &'a str,
-    excluded: &'a [u32],
-}
 
 impl Context {
     pub(super) async fn create(
@@ -35,10 +26,11 @@ impl Context {
         let (id, client) = request_of(request.request.clone())?;
         let mut command = self.create_command(&request)?;
         let wish = Wish {
-            replication: command.replication,
+            replicas: command.replication as usize,
             block_bytes: command.block_bytes,
             client_host: &request.client_host,
             excluded: &request.excluded_nodes,
+            holders: &[],
         };
         if command.allocate_first {
             match self.place(path.as_str(), &wish) {
@@ -47,8 +39,10 @@ impl Context {
             }
         }
         self.hub.leases().renew(client, self.hub.now());
-        let durability = command.durability;
-        let outcome = self.create_or_take_over(id, client, &path, command).await?;
+        let (durability, replication) = (command.durability, command.replication);
+        let propose =
+            |take_over| Change::Create(wire::CreateCommand { take_over, ..command.clone() });
+        let outcome = self.propose_or_take_over(id, client, &path, propose).await?;
         let Some(outcome::Kind::Create(created)) = outcome.kind else {
             return Err(wrong_outcome());
         };
@@ -59,7 +53,7 @@ impl Context {
         });
         Ok(wire::CreateResponse {
             inode_id: created.inode_id,
-            replication: wish.replication,
+            replication,
             block_bytes: wish.block_bytes,
             durability,
             first,
@@ -107,32 +101,6 @@ impl Context {
         })
     }
 
-    /// Proposes a create; if another client's write of the path is in the way and that client has been silent for
-    /// long enough, takes over.
-    async fn create_or_take_over(
-        &self,
-        id: wire::RequestId,
-        client: ClientId,
-        path: &FsPath,
-        mut command: wire::CreateCommand,
-    ) -> Result<Outcome, FsError> {
-        let first = self.driver.propose(Some(id.clone()), Change::Create(command.clone())).await;
-        let Err(FsError::LeaseHeld { path: held, holder, .. }) = first else { return first };
-        let writer = self.driver.read(|tables| view::writer_of_path(tables, path)).await?;
-        let left = match writer {
-            Some(writer) if writer.client != client => {
-                self.hub.leases().soft_left(writer.client, self.hub.now())
-            }
-            Some(_) | None => Duration::ZERO,
-        };
-        if left.is_zero() {
-            command.take_over = true;
-            return self.driver.propose(Some(id), Change::Create(command)).await;
-        }
-        let ends_in_secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        Err(FsError::LeaseHeld { path: held, holder, ends_in_secs })
-    }
-
     /// No datanode can take the first block. If the request is wrong anyway, that is what its sender should know.
     async fn what_else_is_wrong(
         &self,
@@ -165,10 +133,11 @@ impl Context {
         let write = write.ok_or(FsError::LeaseLost { inode: inode.0 })?;
         self.hub.leases().renew(client, self.hub.now());
         let wish = Wish {
-            replication: write.replication,
+            replicas: write.replication as usize,
             block_bytes: write.block_bytes,
             client_host: &request.client_host,
             excluded: &request.excluded_nodes,
+            holders: &[],
         };
         let targets = self.place(&write.path, &wish)?;
         let command = wire::AllocateBlockCommand {
@@ -224,6 +193,22 @@ impl Context {
         })
     }
 
+    pub(super) async fn flush(
+        &self,
+        request: wire::FlushRequest,
+    ) -> Result<wire::FlushResponse, FsError> {
+        let (id, client) = request_of(request.request)?;
+        self.hub.leases().renew(client, self.hub.now());
+        let wire::FlushRequest { inode_id, length, commits, open, .. } = request;
+        let command = wire::FlushCommand { inode_id, length, commits: commits.clone(), open };
+        let outcome = self.driver.propose(Some(id), Change::Flush(command)).await?;
+        let Some(outcome::Kind::Flush(flushed)) = outcome.kind else {
+            return Err(wrong_outcome());
+        };
+        self.committed(InodeId(inode_id), &commits);
+        Ok(wire::FlushResponse { status: flushed.status })
+    }
+
     pub(super) async fn abandon(
         &self,
         request: wire::AbandonRequest,
@@ -273,33 +258,4 @@ impl Context {
         let targets = self.addresses(targets);
         wire::AllocatedBlock { block_id: block.0, generation, index, targets }
     }
-
-    fn place(&self, path: &str, wish: &Wish<'_>) -> Result<Vec<u32>, FsError> {
-        let excluded: Vec<NodeId> = wish.excluded.iter().copied().map(NodeId).collect();
-        let request = PlacementRequest {
-            replicas: wish.replication as usize,
-            bytes: wish.block_bytes,
-            client_host: wish.client_host,
-            excluded: &excluded,
-            holders: &[],
-        };
-        let mut chance = self.chance();
-        let cluster = self.hub.cluster();
-        let placed = self
-            .hub
-            .with_reserved(|reserved| place(&RackAware, &cluster, reserved, &request, &mut chance));
-        match placed {
-            Ok(nodes) => Ok(nodes.into_iter().map(|node| node.0).collect()),
-            Err(refusals) => Err(FsError::NoDatanodes { path: path.to_owned(), refusals }),
-        }
-    }
-}
-
-fn check_placement_fields(client_host: &str, excluded: &[u32]) -> Result<(), FsError> {
-    check_text("client_host", client_host)?;
-    if excluded.len() > EXCLUDED_MAX {
-        let why = format!("{} nodes are more than {EXCLUDED_MAX}", excluded.len());
-        return Err(FsError::InvalidArgument { field: "excluded_nodes".to_owned(), why });
-    }
-    Ok(())
 }

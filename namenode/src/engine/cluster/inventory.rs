@@ -178,8 +178,13 @@ impl Inventory {
         let mut findings = Vec::new();
         for replica in theirs {
             let identity = (replica.generation, replica.length);
-            expected.remove(&replica.block);
-            if current.remove(&replica.block) != Some(identity) {
+            // A block may be there under several generations.
+            if expected.get(&replica.block).is_some_and(|known| known.0 == replica.generation) {
+                expected.remove(&replica.block);
+            }
+            if current.get(&replica.block) == Some(&identity) {
+                current.remove(&replica.block);
+            } else {
                 findings.push(Finding::Unexpected(*replica));
             }
         }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use doldam_proto::digest::FileDigest;
 use doldam_proto::digest::file::FileTree;
-use doldam_proto::digest::{BlockDigest, ChainingValue, FileDigest};
 use doldam_proto::id::{BlockId, InodeId};
 use doldam_proto::wire::{BlockRecord, FileRecord};
 
 use super::{Findings, Snapshot};
+use crate::engine::namespace::aside::{index_for_readers, is_aside};
+use crate::engine::namespace::open_block::{newest, seen};
 use crate::engine::records::{CONTINUE, block_owners};
 use crate::engine::tables::{StoreError, Table, Tables};
 
@@ -32,7 +34,7 @@ pub(super) fn check(
 
     for (id, record) in &state.inodes {
         if let Some(file) = &record.file
-            && file.pending.is_none()
+            && file.pending.as_ref().is_none_or(|write| write.visible)
             && !Snapshot::is_unlinked(*id, record)
         {
             check_file(state, *id, file, found);
@@ -68,33 +70,73 @@ fn check_block(
     if nodes.windows(2).any(|pair| pair[0] == pair[1]) {
         wrong("has a node twice");
     }
+    if block.open.as_ref().is_some_and(|open| {
+        !block.committed || open.generation <= block.generation || open.targets.is_empty()
+    }) {
+        wrong("has an open generation that is not beside an older one");
+    }
+    let is_written = file.pending.as_ref();
+    if (block.open.is_some() || block.flushed.is_some())
+        && is_written.is_none_or(|write| !write.visible)
+    {
+        // What was unlinked keeps them until it is collected.
+        if !state.inodes.get(&inode).is_some_and(|record| Snapshot::is_unlinked(inode, record)) {
+            wrong("is open in a file that is not visible, or not being written");
+        }
+    }
+    if block.open.as_ref().is_some_and(|open| open.generation != newest(block)) {
+        wrong("has an open generation that is not the newest");
+    }
     if nodes.iter().any(|node| *node == 0 || *node >= state.counters.next_node) {
         wrong("has a node that never registered");
     }
 }
 
-/// A complete file: every block there, committed and full, and their digest is the file's.
+/// A file with a name: what readers see of its blocks is all of it, and their digest is the file's. Nothing else is
+/// left of one that is closed.
 fn check_file(state: &Snapshot, id: InodeId, file: &FileRecord, found: &mut Findings) {
     let mut tree = FileTree::new();
     let mut length = 0;
-    let mut count = 0;
-    for ((_, index), block) in state.blocks.range((id, 0)..=(id, u32::MAX)) {
-        if !block.committed || *index != count || length % file.block_bytes != 0 {
-            found
-                .add(Table::Blocks, format!("block {index} of complete file {id} is out of order"));
+    let mut wrong = |what: String| found.add(Table::Blocks, format!("file {id}: {what}"));
+    for position in 0..file.block_count {
+        let index = index_for_readers(file, position);
+        let Some(block) = state.blocks.get(&(id, index)) else {
+            wrong(format!("there is no block {position}"));
+            continue;
+        };
+        let Some(seen) = seen(block) else {
+            wrong(format!("block {position} is shown and has nothing to show"));
+            continue;
+        };
+        if length % file.block_bytes != 0 {
+            wrong(format!("block {position} comes behind a short one"));
         }
-        count += 1;
-        length += block.length;
-        match ChainingValue::from_slice(&block.chaining_value) {
-            Some(chaining_value) => tree.push(&BlockDigest {
-                chaining_value,
-                root_value: FileDigest::from_slice(&block.root_value),
-            }),
-            None => found.add(Table::Blocks, format!("block {index} of {id} has no value")),
+        length += seen.length;
+        match seen.digest(block.block_id) {
+            Ok(digest) => tree.push(&digest),
+            Err(_) => wrong(format!("block {position} has no value")),
         }
     }
-    if (length, count) != (file.length, file.block_count) {
-        found.add(Table::Inodes, format!("file {id} has {count} blocks of {length} bytes"));
+    let of_file = || state.blocks.range((id, 0)..=(id, u32::MAX));
+    let is_open =
+        |block: &BlockRecord| !block.committed || block.open.is_some() || block.flushed.is_some();
+    match &file.pending {
+        None if of_file().any(|(_, block)| is_open(block)) => {
+            wrong("is closed, not all of it".to_owned())
+        }
+        None if of_file().count() != file.block_count as usize => {
+            wrong(format!("has not {} blocks", file.block_count));
+        }
+        None => {}
+        Some(write) => {
+            let aside = of_file().filter(|((_, index), _)| is_aside(*index)).count();
+            if aside != write.aside_count as usize || (aside > 0 && !write.untouched) {
+                wrong(format!("{aside} blocks are put aside"));
+            }
+        }
+    }
+    if length != file.length {
+        found.add(Table::Inodes, format!("file {id} shows blocks of {length} bytes"));
     }
     if tree.finish() != FileDigest::from_slice(&file.digest) {
         found.add(Table::Inodes, format!("file {id} has another digest than its blocks"));

@@ -15,13 +15,14 @@ pub(super) fn check(state: &Snapshot, found: &mut Findings) {
     let mut garbage = BTreeSet::new();
     for (id, record) in &state.inodes {
         let parent = InodeId(record.parent_id);
-        let is_write = record.file.as_ref().is_some_and(|file| file.pending.is_some());
+        let write = record.file.as_ref().and_then(|file| file.pending.as_ref());
+        let is_invisible = write.is_some_and(|write| !write.visible);
         if Snapshot::is_unlinked(*id, record) {
             garbage.insert(*id);
-            if is_write {
+            if write.is_some() {
                 found.add(Table::Inodes, format!("{id} is unlinked and still being written"));
             }
-        } else if *id != ROOT_INODE && !is_write {
+        } else if *id != ROOT_INODE && !is_invisible {
             children.insert((parent, record.name.clone()), *id);
         }
         if record.file.is_none() && is_own_ancestor(state, *id) {

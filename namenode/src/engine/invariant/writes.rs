@@ -20,7 +20,9 @@ pub(super) fn check(
         let Some(write) = record.file.as_ref().and_then(|file| file.pending.as_ref()) else {
             continue;
         };
-        pending.insert((InodeId(record.parent_id), record.name.clone()), *id);
+        if !write.visible {
+            pending.insert((InodeId(record.parent_id), record.name.clone()), *id);
+        }
         match ClientId::from_slice(&write.client_id) {
             Some(client) => _ = leases.insert((client, *id)),
             None => found.add(Table::Inodes, format!("the writer of {id} has no id")),

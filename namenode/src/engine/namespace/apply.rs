@@ -8,8 +8,8 @@ use doldam_proto::wire::{Command, Outcome};
 use super::draft::Draft;
 use super::requests::Request;
 use super::{
-    Applied, NamespaceError, attributes, block, complete, create, delete, format, garbage, lease,
-    mkdir, node, rename, replica, requests,
+    Applied, NamespaceError, append, attributes, block, complete, create, delete, flush, format,
+    garbage, lease, mkdir, node, recover_block, recovery, rename, replica, requests,
 };
 use crate::engine::tables::{Changes, StoreError, Tables};
 
@@ -68,6 +68,11 @@ fn dispatch(draft: &mut Draft<'_>, change: &Change) -> Result<Kind, NamespaceErr
         Change::Complete(command) => complete::complete(draft, command),
         Change::Abandon(command) => lease::abandon(draft, *command),
         Change::ExpireLease(command) => lease::expire(draft, command),
+        Change::RecoverBlock(command) => recover_block::recover_block(draft, command),
+        Change::Flush(command) => flush::flush(draft, command),
+        Change::Append(command) => append::append(draft, command),
+        Change::BeginRecovery(command) => recovery::begin(draft, *command),
+        Change::FinishRecovery(command) => recovery::finish(draft, command),
         Change::Rename(command) => rename::rename(draft, command),
         Change::Delete(command) => delete::delete(draft, command),
         Change::SetReplication(command) => attributes::set_replication(draft, command),

@@ -10,8 +10,12 @@ use doldam_proto::wire::{
     AllocateBlockCommand, AllocateOutcome, BlockRecord, CommitBlocksCommand, Done,
 };
 
+use super::aside::is_aside;
 use super::draft::Draft;
 use super::lease::{Write, require_write};
+use super::open_block::{
+    Seen, committed, drop_all, floor, in_progress, newest, promoted, seen_of_commit,
+};
 use super::resolve::ascend;
 use super::{NamespaceError, replica_index};
 use crate::engine::records::{block_owners, blocks, damaged};
@@ -40,11 +44,19 @@ pub(super) fn allocate(
             let why = format!("is to be replaced, but there is no block at index {index}");
             return Err(FsError::BlockMismatch { block: replaced, generation: 0, why }.into());
         }
-        Some(existing) if existing.block_id == replaced && !existing.committed => {
-            remove_uncommitted(draft, write.id, index, &existing);
+        Some(existing)
+            if existing.block_id == replaced
+                && !existing.committed
+                && existing.flushed.is_none() =>
+        {
+            remove(draft, write.id, index, &existing)?;
         }
         Some(existing) => {
-            let state = if existing.committed { "committed" } else { "allocated" };
+            let state = match (existing.committed, &existing.flushed) {
+                (true, _) => "committed",
+                (false, Some(_)) => "flushed",
+                (false, None) => "allocated",
+            };
             let why = format!("is {state} at index {index} already");
             return Err(mismatch(&existing, why).into());
         }
@@ -97,51 +109,113 @@ fn commit_one(
     write: &Write,
     commit: &BlockCommit,
 ) -> Result<(), NamespaceError> {
-    let refuse = |why: &str| {
-        let (block, generation) = (commit.id.0, commit.generation.0);
-        NamespaceError::from(FsError::BlockMismatch { block, generation, why: why.to_owned() })
-    };
-    let index = match block_owners::get(&draft.set, commit.id)? {
-        Some((owner, index)) if owner == write.id => index,
-        Some(_) | None => return Err(refuse("is no block of this write")),
-    };
-    let missing =
-        || damaged(Table::Blocks, format!("block {} is not where it should be", commit.id));
-    let before = blocks::get(&draft.set, write.id, index)?
-        .filter(|block| block.block_id == commit.id.0)
-        .ok_or_else(missing)?;
-    if before.generation != commit.generation.0 {
-        return Err(refuse(&format!("was allocated with generation {}", before.generation)));
-    }
-    if commit.length > write.file.block_bytes {
-        let (length, most) = (commit.length, write.file.block_bytes);
-        return Err(refuse(&format!("has {length} bytes in a file with blocks of {most}")));
-    }
-    if commit.root_value.is_some() != (index == 0) {
-        return Err(refuse("the first block, and no other, has a root value"));
-    }
-    let nodes: Vec<u32> = commit.nodes.iter().map(|node| node.0).collect();
-    check_targets(draft, "node_ids", &nodes)?;
+    let (index, before) = own_block(draft, write, commit.id, commit.generation)?;
     let wire = wire::BlockCommit::from(commit.clone());
-    if before.committed {
-        let same = before.length == wire.length
-            && before.chaining_value == wire.chaining_value
-            && before.root_value == wire.root_value;
-        return if same { Ok(()) } else { Err(refuse("was committed with other content")) };
+    let writing = in_progress(&before);
+    if writing.is_none_or(|writing| writing.generation != commit.generation.0) {
+        let earlier = match before.open.as_ref().and_then(|open| open.commit.as_ref()) {
+            Some(waiting) if waiting.generation == wire.generation => Some(seen_of_commit(waiting)),
+            Some(_) | None => before.committed.then(|| committed(&before)),
+        };
+        return refuse_unless_same(&wire, earlier, &before);
     }
-    for node in before.replicas.iter().filter(|node| !nodes.contains(node)) {
-        draft.drop_replica(*node, commit.id, commit.generation);
+    check_content(draft, write, index, commit)?;
+    if commit.length < floor(&before) {
+        let why = format!("has fewer than the {} bytes it starts with", floor(&before));
+        return Err(mismatch_of(commit, why).into());
     }
-    let after = BlockRecord {
-        length: wire.length,
-        chaining_value: wire.chaining_value,
-        root_value: wire.root_value,
-        replicas: nodes,
-        committed: true,
-        ..before.clone()
-    };
+    let mut after = before.clone();
+    match &mut after.open {
+        Some(open) if write.pending.untouched => {
+            open.commit = Some(wire);
+        }
+        Some(_) | None => {
+            after = promoted(draft, &before, &wire);
+            // Until the next flush readers see what they saw.
+            after.flushed = before.flushed.clone().or_else(|| as_flushed(&before));
+        }
+    }
     blocks::put(&mut draft.set, write.id, index, &after);
     replica_index::update(draft, Some(&before), Some(&after))
+}
+
+/// A commit of something that is not being written: done before, or wrong.
+fn refuse_unless_same(
+    commit: &wire::BlockCommit,
+    earlier: Option<Seen<'_>>,
+    before: &BlockRecord,
+) -> Result<(), NamespaceError> {
+    let generation = commit.generation;
+    let refuse = |why| {
+        let block = commit.block_id;
+        Err(NamespaceError::from(FsError::BlockMismatch { block, generation, why }))
+    };
+    let Some(earlier) = earlier.filter(|earlier| earlier.generation == generation) else {
+        return refuse(format!("is of generation {} by now", newest(before)));
+    };
+    let is_same = earlier.length == commit.length
+        && earlier.chaining_value == commit.chaining_value
+        && earlier.root_value == commit.root_value;
+    if is_same { Ok(()) } else { refuse("was committed with other content".to_owned()) }
+}
+
+/// What readers see of a block before its open generation is in force.
+fn as_flushed(block: &BlockRecord) -> Option<wire::FlushedBlock> {
+    let seen = block.committed.then(|| committed(block))?;
+    Some(wire::FlushedBlock {
+        generation: seen.generation,
+        length: seen.length,
+        chaining_value: block.chaining_value.clone(),
+        root_value: block.root_value.clone(),
+        nodes: seen.good.to_vec(),
+    })
+}
+
+/// The block `id` of a write, and where it is.
+pub(super) fn own_block(
+    draft: &Draft<'_>,
+    write: &Write,
+    id: BlockId,
+    generation: Generation,
+) -> Result<(u32, BlockRecord), NamespaceError> {
+    let index = match block_owners::get(&draft.set, id)? {
+        Some((owner, index)) if owner == write.id && !is_aside(index) => index,
+        Some(_) | None => {
+            let (block, generation) = (id.0, generation.0);
+            let why = "is no block of this write".to_owned();
+            return Err(FsError::BlockMismatch { block, generation, why }.into());
+        }
+    };
+    let missing = || damaged(Table::Blocks, format!("block {id} is not where it should be"));
+    let record = blocks::get(&draft.set, write.id, index)?
+        .filter(|block| block.block_id == id.0)
+        .ok_or_else(missing)?;
+    Ok((index, record))
+}
+
+/// Checks what a writer says of the bytes of a block, as far as it can be checked.
+pub(super) fn check_content(
+    draft: &Draft<'_>,
+    write: &Write,
+    index: u32,
+    commit: &BlockCommit,
+) -> Result<(), FsError> {
+    if commit.length > write.file.block_bytes {
+        let (length, most) = (commit.length, write.file.block_bytes);
+        let why = format!("has {length} bytes in a file with blocks of {most}");
+        return Err(mismatch_of(commit, why));
+    }
+    if commit.root_value.is_some() != (index == 0) {
+        let why = "the first block, and no other, has a root value".to_owned();
+        return Err(mismatch_of(commit, why));
+    }
+    let nodes: Vec<u32> = commit.nodes.iter().map(|node| node.0).collect();
+    check_targets(draft, "node_ids", &nodes)
+}
+
+/// Refuses a commit.
+pub(super) fn mismatch_of(commit: &BlockCommit, why: String) -> FsError {
+    FsError::BlockMismatch { block: commit.id.0, generation: commit.generation.0, why }
 }
 
 /// Puts a new block where there is none.
@@ -165,18 +239,17 @@ pub(super) fn put_new_block(
     (block, FIRST_GENERATION)
 }
 
-/// Removes a block that was never committed; its targets drop what they have of it.
-pub(super) fn remove_uncommitted(
+/// Removes a block; all that is there of it is dropped.
+pub(super) fn remove(
     draft: &mut Draft<'_>,
     inode: InodeId,
     index: u32,
     block: &BlockRecord,
-) {
+) -> Result<(), NamespaceError> {
     blocks::delete(&mut draft.set, inode, index);
     block_owners::delete(&mut draft.set, BlockId(block.block_id));
-    for node in &block.replicas {
-        draft.drop_replica(*node, BlockId(block.block_id), Generation(block.generation));
-    }
+    drop_all(draft, block);
+    replica_index::update(draft, Some(block), None)
 }
 
 /// Checks a list of nodes: each known, none twice, not too many.

@@ -57,6 +57,7 @@ fn a_file_appears_whole_and_its_digest_is_that_of_its_bytes() {
         digest: bytes::Bytes::copy_from_slice(blake3::hash(&bytes).as_bytes()),
         durability: wire::Durability::All.into(),
         created_ms: world.time_ms() - 4,
+        being_written: false,
     };
     assert_eq!(completed.status, Some(expected.clone()));
     assert_eq!(FileStatus::from(world.stat("/d/f")), expected);

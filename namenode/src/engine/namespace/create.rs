@@ -23,7 +23,7 @@ use crate::engine::tables::Table;
 ///
 /// Whoever else writes this path keeps it (`LeaseHeld`, without the remaining time, which only the
 /// leader's clock knows) unless it is the same client or `take_over` is set; then the older write
-/// is given up.
+/// is given up. A file that is visible and being written must be recovered first, whoever asks.
 pub(super) fn create(
     draft: &mut Draft<'_>,
     command: &CreateCommand,
@@ -33,11 +33,14 @@ pub(super) fn create(
     let durability = check(command)?;
     let place = place_of_new_file(draft, &path, command.parents)?;
     if let Some(existing) = children::get(&draft.set, place.parent, place.name)? {
-        if inodes::require(&draft.set, existing)?.file.is_none() {
+        let Some(file) = inodes::require(&draft.set, existing)?.file else {
             return Err(FsError::IsADirectory { path: path.as_str().to_owned() }.into());
-        }
+        };
         if !command.overwrite {
             return Err(already_exists(&path).into());
+        }
+        if let Some(write) = &file.pending {
+            return Err(lease_held(&path, write).into());
         }
     }
     if let Some(other) = pending::get(&draft.set, place.parent, place.name)? {
@@ -49,6 +52,7 @@ pub(super) fn create(
         client_id: client.to_bytes(),
         holder: command.holder.clone(),
         overwrite: command.overwrite,
+        ..PendingWrite::default()
     };
     let record = InodeRecord {
         parent_id: place.parent.0,
@@ -141,7 +145,7 @@ fn place_of_new_file<'p>(
 }
 
 /// Gives up the write `other` of this path if it may be, and refuses otherwise.
-fn free_the_path(
+pub(super) fn free_the_path(
     draft: &mut Draft<'_>,
     path: &FsPath,
     other: InodeId,
@@ -154,8 +158,13 @@ fn free_the_path(
         return Err(damaged(Table::Pending, what).into());
     };
     if !take_over && write.client_id != draft.client()?.0.as_slice() {
-        let (path, holder) = (path.as_str().to_owned(), write.holder.clone());
-        return Err(FsError::LeaseHeld { path, holder, ends_in_secs: 0 }.into());
+        return Err(lease_held(path, write).into());
     }
     give_up(draft, other, record)
+}
+
+/// Somebody writes the file at `path`.
+pub(super) fn lease_held(path: &FsPath, write: &PendingWrite) -> FsError {
+    let (path, holder) = (path.as_str().to_owned(), write.holder.clone());
+    FsError::LeaseHeld { path, holder, ends_in_secs: 0 }
 }

@@ -58,6 +58,5 @@ pub(super) fn unlink(
 ) -> Result<(), StoreError> {
     children::delete(&mut draft.set, place.parent, place.name);
     draft.count_unlinked(&record)?;
-    draft.discard(id, record);
-    Ok(())
+    draft.discard(id, record)
 }

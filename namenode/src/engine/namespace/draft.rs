@@ -7,7 +7,7 @@ use doldam_proto::id::{BlockId, ClientId, Generation, InodeId, NodeId};
 use doldam_proto::wire::{CountersRecord, DroppedReplica, GarbageRecord, InodeRecord};
 
 use super::NamespaceError;
-use crate::engine::records::{damaged, garbage, inodes, meta};
+use crate::engine::records::{damaged, garbage, inodes, leases, meta};
 use crate::engine::tables::{Changes, StoreError, Table, Tables, WriteSet};
 
 /// Read through it, write to it; dropped with all it holds if the command is refused.
@@ -88,17 +88,26 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Hands what is no longer reachable to the collector. Its name, reservation and lease are the
-    /// caller's to remove.
-    pub(super) fn discard(&mut self, id: InodeId, mut record: InodeRecord) {
+    /// Hands what is no longer reachable to the collector. Its name or reservation is the caller's to remove; nobody
+    /// writes it any more.
+    pub(super) fn discard(
+        &mut self,
+        id: InodeId,
+        mut record: InodeRecord,
+    ) -> Result<(), StoreError> {
         record.parent_id = 0;
-        if let Some(file) = &mut record.file {
-            file.pending = None;
+        if let Some(file) = &mut record.file
+            && let Some(write) = file.pending.take()
+        {
+            let wrong = || damaged(Table::Inodes, format!("the writer of {id} has no id"));
+            let client = ClientId::from_slice(&write.client_id).ok_or_else(wrong)?;
+            leases::delete(&mut self.set, client, id);
         }
         inodes::put(&mut self.set, id, &record);
         let entry = GarbageRecord { inode_id: id.0, ..GarbageRecord::default() };
         garbage::put(&mut self.set, self.counters.garbage_tail, &entry);
         self.counters.garbage_tail += 1;
+        Ok(())
     }
 
     /// Notes that nobody owns this replica any more.

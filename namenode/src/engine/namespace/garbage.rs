@@ -4,15 +4,16 @@
 //! a file gives up its blocks, whose replicas are then nobody's. Nothing new can appear below an
 //! unlinked directory, so each entry of the queue is done after one pass.
 
-use doldam_proto::id::{BlockId, Generation, InodeId};
+use doldam_proto::id::InodeId;
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{CollectGarbageCommand, GarbageOutcome, GarbageRecord};
 
+use super::NamespaceError;
+use super::block::remove;
 use super::draft::Draft;
 use super::lease::give_up;
-use super::{NamespaceError, replica_index};
 use crate::engine::records::{
-    BREAK, CONTINUE, block_owners, blocks, children, damaged, garbage, inodes, pending,
+    BREAK, CONTINUE, blocks, children, damaged, garbage, inodes, pending,
 };
 use crate::engine::tables::{StoreError, Table};
 
@@ -64,13 +65,7 @@ fn collect_blocks(
         if slice.len() == *left { BREAK } else { CONTINUE }
     })?;
     for (index, block) in &slice {
-        let block_id = BlockId(block.block_id);
-        blocks::delete(&mut draft.set, id, *index);
-        block_owners::delete(&mut draft.set, block_id);
-        for node in block.replicas.iter().chain(&block.bad_replicas) {
-            draft.drop_replica(*node, block_id, Generation(block.generation));
-        }
-        replica_index::update(draft, Some(block), None)?;
+        remove(draft, id, *index, block)?;
         entry.next_index = index + 1;
     }
     *left -= slice.len();
@@ -103,7 +98,7 @@ fn collect_directory(
         let record = inodes::require(&draft.set, *inode)?;
         children::delete(&mut draft.set, id, name);
         draft.count_unlinked(&record)?;
-        draft.discard(*inode, record);
+        draft.discard(*inode, record)?;
         entry.after_name.clone_from(name);
     }
     *left -= slice.len();

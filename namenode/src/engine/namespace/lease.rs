@@ -1,14 +1,16 @@
-//! Who may go on writing, and the end of writes that are not completed.
+//! Who may go on writing, and the end of writes that are not completed: an invisible one is given up, a visible file
+//! is [recovered](recovery).
 
 use doldam_proto::FsError;
 use doldam_proto::id::{ClientId, InodeId};
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{
-    AbandonCommand, Done, ExpireLeaseCommand, FileRecord, GarbageOutcome, InodeRecord, PendingWrite,
+    AbandonCommand, Done, ExpireLeaseCommand, FileRecord, GarbageOutcome, InodeRecord,
+    PendingWrite, RecoveryOutcome,
 };
 
-use super::NamespaceError;
 use super::draft::Draft;
+use super::{NamespaceError, recovery};
 use crate::engine::records::{BREAK, CONTINUE, damaged, inodes, leases, pending};
 use crate::engine::tables::{Table, Tables};
 
@@ -50,7 +52,7 @@ pub(super) fn abandon(
     command: AbandonCommand,
 ) -> Result<Kind, NamespaceError> {
     let write = require_write(draft, command.inode_id)?;
-    give_up(draft, write.id, write.inode)?;
+    end(draft, write)?;
     Ok(Kind::Done(Done {}))
 }
 
@@ -63,6 +65,10 @@ pub(super) fn expire(
         let why = format!("{} bytes, not 16", command.client_id.len());
         FsError::InvalidArgument { field: "client_id".to_owned(), why }
     })?;
+    if client == recovery::NAMENODE {
+        let why = "what the namenode recovers does not expire".to_owned();
+        return Err(FsError::InvalidArgument { field: "client_id".to_owned(), why }.into());
+    }
     let mut writes = Vec::new();
     let mut more = false;
     leases::scan(&draft.set, client, &mut |inode| {
@@ -74,10 +80,20 @@ pub(super) fn expire(
         CONTINUE
     })?;
     for inode in &writes {
-        let record = inodes::require(&draft.set, *inode)?;
-        give_up(draft, *inode, record)?;
+        let none = || damaged(Table::Leases, format!("inode {inode} has a lease and no writer"));
+        let write = find_write(&draft.set, *inode)?.ok_or_else(none)?;
+        end(draft, write)?;
     }
     Ok(Kind::Garbage(GarbageOutcome { more, items: writes.len() as u32 }))
+}
+
+/// Ends a write whose writer does not go on with it.
+fn end(draft: &mut Draft<'_>, write: Write) -> Result<(), NamespaceError> {
+    if write.pending.visible {
+        let RecoveryOutcome { .. } = recovery::take(draft, write)?;
+        return Ok(());
+    }
+    give_up(draft, write.id, write.inode)
 }
 
 /// Ends a write without a file: frees its path and its lease, and leaves its blocks to the
@@ -88,23 +104,22 @@ pub(super) fn give_up(
     record: InodeRecord,
 ) -> Result<(), NamespaceError> {
     release(draft, inode, &record)?;
-    draft.discard(inode, record);
-    Ok(())
+    Ok(draft.discard(inode, record)?)
 }
 
-/// Frees the path and the lease of a write that ends, one way or the other.
+/// Frees the lease of a write that ends, one way or the other, and the path it had reserved.
 pub(super) fn release(
     draft: &mut Draft<'_>,
     inode: InodeId,
     record: &InodeRecord,
 ) -> Result<(), NamespaceError> {
     let write = record.file.as_ref().and_then(|file| file.pending.as_ref());
-    let client = write.and_then(|write| ClientId::from_slice(&write.client_id));
-    let Some(client) = client else {
-        let what = format!("inode {inode} has a lease but is not being written by a client");
-        return Err(damaged(Table::Leases, what).into());
-    };
-    pending::delete(&mut draft.set, InodeId(record.parent_id), &record.name);
-    leases::delete(&mut draft.set, client, inode);
+    let what = || damaged(Table::Leases, format!("inode {inode} has a lease but no writer"));
+    let write = write.ok_or_else(what)?;
+    leases::delete(&mut draft.set, ClientId::from_slice(&write.client_id).ok_or_else(what)?, inode);
+    // A visible file has its name, and the reservation of that is another's.
+    if !write.visible {
+        pending::delete(&mut draft.set, InodeId(record.parent_id), &record.name);
+    }
     Ok(())
 }

@@ -342,6 +342,9 @@ fn compare(found: Result<Outcome, FsError>, expected: Result<Answer, FsError>) {
                 }
                 Kind::SetReplication(set) => Answer::Previous(set.previous),
                 Kind::Replica(replica) => Answer::Changed(replica.changed),
+                Kind::Flush(_) | Kind::Append(_) | Kind::Recovery(_) | Kind::RecoverBlock(_) => {
+                    Answer::Done
+                }
                 Kind::Done(_) | Kind::RegisterNode(_) | Kind::Garbage(_) => Answer::Done,
             };
             assert_eq!(answer, expected);

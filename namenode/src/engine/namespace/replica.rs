@@ -15,6 +15,7 @@ use doldam_proto::wire::{
 
 use super::block::mismatch;
 use super::draft::Draft;
+use super::open_block::{is_in_use, newest};
 use super::{NamespaceError, replica_index};
 use crate::engine::records::{block_owners, blocks, damaged};
 use crate::engine::tables::{StoreError, Table, Tables};
@@ -53,8 +54,12 @@ pub(super) fn add(
         draft.drop_replica(node, block, generation);
         return Ok(UNCHANGED);
     };
-    if generation.0 < before.generation {
-        draft.drop_replica(node, block, generation);
+    let is_newest = generation.0 > newest(&before);
+    if !is_newest && (generation.0 != before.generation || !before.committed) {
+        // What somebody is writing, or what nobody needs.
+        if !is_in_use(&before, node, generation.0) {
+            draft.drop_replica(node, block, generation);
+        }
         return Ok(UNCHANGED);
     }
     if !before.committed {

@@ -26,8 +26,7 @@ pub(crate) fn is_under_replicated(block: &BlockRecord) -> bool {
 
 /// Brings everything that follows from a block up to date: its record was `before` and is `after`.
 ///
-/// Absent and uncommitted are the same to the indexes. A block is committed once and never changes
-/// its generation or length after that.
+/// Absent and uncommitted are the same to the indexes. Replicas of another generation are other replicas.
 pub(super) fn update(
     draft: &mut Draft<'_>,
     before: Option<&BlockRecord>,
@@ -36,31 +35,14 @@ pub(super) fn update(
     let before = before.filter(|block| block.committed);
     let after = after.filter(|block| block.committed);
     let Some(block) = after.or(before) else { return Ok(()) };
-    let replica = ReplicaId {
-        block: BlockId(block.block_id),
-        generation: Generation(block.generation),
-        length: block.length,
-    };
-    let good_before = before.map_or(&[][..], |block| &block.replicas);
-    let good_after = after.map_or(&[][..], |block| &block.replicas);
-    for node in good_before.iter().filter(|node| !good_after.contains(node)) {
-        leave(draft, NodeId(*node), &replica)?;
-    }
-    let mut one = None;
-    for node in good_after.iter().filter(|node| !good_before.contains(node)) {
-        let one = one.get_or_insert_with(|| {
-            let mut one = Fingerprint::default();
-            one.add(&replica);
-            one
-        });
-        enter(draft, NodeId(*node), &replica, one)?;
-    }
+    let id = BlockId(block.block_id);
+    update_sets(draft, before, after)?;
     let was_in_debt = before.is_some_and(is_in_debt);
     let in_debt = after.is_some_and(is_in_debt);
     if in_debt && !was_in_debt {
-        debts::put(&mut draft.set, replica.block);
+        debts::put(&mut draft.set, id);
     } else if was_in_debt && !in_debt {
-        debts::delete(&mut draft.set, replica.block);
+        debts::delete(&mut draft.set, id);
     }
     let (is, was) = (after.is_some(), before.is_some());
     count(&mut draft.counters.blocks, was, is)?;
@@ -69,7 +51,42 @@ pub(super) fn update(
     let bad =
         |block: Option<&BlockRecord>| block.is_some_and(|block| !block.bad_replicas.is_empty());
     count(&mut draft.counters.corrupt, bad(before), bad(after))?;
-    draft.touch_block(replica.block);
+    draft.touch_block(id);
+    Ok(())
+}
+
+/// Moves a block from the nodes that had it to those that have it.
+fn update_sets(
+    draft: &mut Draft<'_>,
+    before: Option<&BlockRecord>,
+    after: Option<&BlockRecord>,
+) -> Result<(), NamespaceError> {
+    let replica_of = |block: &BlockRecord| ReplicaId {
+        block: BlockId(block.block_id),
+        generation: Generation(block.generation),
+        length: block.length,
+    };
+    let stays = |node: &u32, other: Option<&BlockRecord>, replica: &ReplicaId| {
+        other.is_some_and(|other| replica_of(other) == *replica && other.replicas.contains(node))
+    };
+    if let Some(block) = before {
+        let replica = replica_of(block);
+        for node in block.replicas.iter().filter(|node| !stays(node, after, &replica)) {
+            leave(draft, NodeId(*node), &replica)?;
+        }
+    }
+    if let Some(block) = after {
+        let replica = replica_of(block);
+        let mut one = None;
+        for node in block.replicas.iter().filter(|node| !stays(node, before, &replica)) {
+            let one = one.get_or_insert_with(|| {
+                let mut one = Fingerprint::default();
+                one.add(&replica);
+                one
+            });
+            enter(draft, NodeId(*node), &replica, one)?;
+        }
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use prost::Message;
 
 use super::NamespaceError;
 use super::draft::Draft;
+use super::recovery::NAMENODE;
 use crate::engine::records::requests::{self, FLOOR};
 use crate::engine::records::{BREAK, CONTINUE, damaged, meta};
 use crate::engine::tables::{StoreError, Table, Tables};
@@ -44,6 +45,9 @@ impl Request {
         let Some(client) = ClientId::from_slice(&request.client_id) else {
             return refuse("client_id", format!("{} bytes, not 16", request.client_id.len()));
         };
+        if client == NAMENODE {
+            return refuse("client_id", "all zeros are no client's".to_owned());
+        }
         let (sequence, answered_below) = (request.sequence, request.answered_below);
         if sequence == FLOOR {
             return refuse("sequence", "counts from 1".to_owned());

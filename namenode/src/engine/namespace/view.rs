@@ -9,13 +9,16 @@ mod totals;
 mod walk;
 mod writes;
 
-pub use blocks::{Block, Standing, block, debts, file_blocks, standing};
+pub use blocks::{Block, Standing, block, debts, file_blocks, seen_block, standing};
 pub use nodes::{
     Node, blocks_of_node, bucket, bucket_sums, node, node_by_uuid, nodes, replica_sum,
 };
 pub use totals::{Totals, cluster_id, garbage_waits, totals};
 pub use walk::{WalkCursor, WalkSlice, walk};
-pub use writes::{WriteView, lease_holders, unfinished_write, writer_of_path, writes_anything};
+pub use writes::{
+    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, recovering, tail,
+    unfinished_write, writer_of_path, writes_anything, writing_block,
+};
 
 use doldam_proto::FsError;
 use doldam_proto::digest::FileDigest;
@@ -108,7 +111,8 @@ pub fn list(
 pub struct Located {
     /// The file.
     pub status: FileStatus,
-    /// The block that holds the byte asked for, and those after it; none at or beyond the end.
+    /// The block that holds the byte asked for, and those after it, as readers see them: of one that is being written
+    /// the part that was flushed. None at or beyond the end.
     pub blocks: Vec<Block>,
 }
 
@@ -143,18 +147,19 @@ pub fn locate(
         damaged(Table::Inodes, format!("inode {inode} has blocks of {} bytes", file.block_bytes))
     })?;
     let max = bounded(max_blocks, LOCATE_BLOCKS_MAX);
-    let blocks = blocks::blocks_of(tables, inode, &record, first, max)?;
+    let blocks = blocks::seen_blocks(tables, inode, &record, file, first, max)?;
     Ok(Located { status, blocks })
 }
 
 /// The path of `inode` right now; `None` if it has none: unlinked, being
-/// written, unknown, or below a directory that was moved so deep that no path reaches it.
+/// written and not visible yet, unknown, or below a directory that was moved so deep that no path reaches it.
 ///
 /// # Errors
 /// If the store fails.
 pub fn path_of(tables: &dyn Tables, inode: InodeId) -> Result<Option<String>, StoreError> {
     let Some(record) = inodes::get(tables, inode)? else { return Ok(None) };
-    if record.file.as_ref().is_some_and(|file| file.pending.is_some()) {
+    let write = record.file.as_ref().and_then(|file| file.pending.as_ref());
+    if write.is_some_and(|write| !write.visible) {
         return Ok(None);
     }
     Ok(match resolve::ascend(tables, inode, &record)? {
@@ -163,7 +168,7 @@ pub fn path_of(tables: &dyn Tables, inode: InodeId) -> Result<Option<String>, St
     })
 }
 
-/// What `stat` tells of a directory or a complete file.
+/// What `stat` tells of a directory or a file with a name.
 pub(super) fn status_of(
     path: String,
     inode: InodeId,
@@ -180,6 +185,7 @@ pub(super) fn status_of(
         created_ms: record.created_ms,
         digest: None,
         durability: None,
+        being_written: false,
     };
     if let Some(file) = &record.file {
         let digest = FileDigest::from_slice(&file.digest).ok_or_else(|| {
@@ -191,6 +197,7 @@ pub(super) fn status_of(
         status.block_bytes = file.block_bytes;
         status.digest = Some(digest);
         status.durability = Some(file.durability().into());
+        status.being_written = file.pending.is_some();
     }
     Ok(status)
 }

@@ -18,7 +18,7 @@ use doldam_proto::wire::{
 };
 
 use super::view::{self, Standing};
-use super::{Applied, apply};
+use super::{Applied, apply, open_block};
 use crate::engine::invariant;
 use crate::engine::records::{CONTINUE, blocks};
 use crate::engine::tables::{MemoryTables, Table};
@@ -122,8 +122,9 @@ impl World {
     /// disk.
     fn note_replicas(&mut self, outcome: &Outcome) {
         blocks::scan_all(&self.tables, &mut |_, _, block| {
-            let nodes = block.replicas.iter().chain(&block.bad_replicas);
-            self.on_disk.extend(nodes.map(|node| (*node, block.block_id)));
+            let nodes = block.replicas.iter().chain(&block.bad_replicas).copied();
+            let nodes = nodes.chain(open_block::writing_nodes(&block));
+            self.on_disk.extend(nodes.map(|node| (node, block.block_id)));
             CONTINUE
         })
         .unwrap();

@@ -37,7 +37,18 @@ pub(crate) fn scan(
     client: ClientId,
     visit: &mut dyn FnMut(InodeId) -> Flow,
 ) -> Result<(), StoreError> {
-    let from = Bound::Included(client.0.as_slice());
+    scan_from(tables, client, 0, visit)
+}
+
+/// Visits what `client` writes from the inode `first` on, in order of inode ids.
+pub(crate) fn scan_from(
+    tables: &dyn Tables,
+    client: ClientId,
+    first: u64,
+    visit: &mut dyn FnMut(InodeId) -> Flow,
+) -> Result<(), StoreError> {
+    let from = key(client, InodeId(first));
+    let from = Bound::Included(from.as_slice());
     super::scan(tables, Table::Leases, &client.0, from, &mut |inode, _| {
         visit(InodeId(u64::from_be_bytes(exactly(Table::Leases, inode)?)))
     })

@@ -68,6 +68,7 @@ impl RepairPlanner {
                 self.drops.dropped(node, block);
                 self.lost(node, block, generation, around)?;
             }
+            Event::Open(node, block, generation) => self.open(node, block, generation, around)?,
             Event::Bad(node, block, generation) => self.bad(node, block, generation, around)?,
             Event::Suspected(node, block, generation) => {
                 self.verify(now, node, block, generation, around)?;
@@ -188,6 +189,34 @@ impl RepairPlanner {
                 generation: generation.0,
                 node_id: node.0,
             })));
+        }
+        Ok(())
+    }
+
+    /// The node has a part of a block that nobody is writing there any more. It tells so until it is ordered to drop
+    /// it.
+    fn open(
+        &mut self,
+        node: NodeId,
+        id: BlockId,
+        generation: Generation,
+        around: &Surroundings<'_>,
+    ) -> Result<(), StoreError> {
+        let is_useless = match this_generation(id, generation, around)? {
+            // Finished without this node. What a holder lacks may be in its part, and a copy may be on its way.
+            Some(block) => {
+                !block.good.contains(&node)
+                    && !block.bad.contains(&node)
+                    && !block.good.is_empty()
+                    && !self.tasks.of_block(id).any(|task| task.target == node)
+            }
+            None => {
+                let replica = ReplicaId { block: id, generation, length: 0 };
+                view::standing(around.tables, node, &replica)? == Standing::Unowned
+            }
+        };
+        if is_useless {
+            self.drop_if_reachable(node, id, generation, DropReason::Unowned, around);
         }
         Ok(())
     }
@@ -348,6 +377,11 @@ impl RepairPlanner {
             | Change::AllocateBlock(_)
             | Change::CommitBlocks(_)
             | Change::Complete(_)
+            | Change::RecoverBlock(_)
+            | Change::Flush(_)
+            | Change::Append(_)
+            | Change::BeginRecovery(_)
+            | Change::FinishRecovery(_)
             | Change::Abandon(_)
             | Change::ExpireLease(_)
             | Change::Rename(_)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use doldam_proto::FsError;
+use doldam_proto::limits::PROTOCOL_VERSION;
 use doldam_proto::wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -16,12 +17,12 @@ async fn hello_names_the_cluster_and_refuses_another_protocol() {
         let mut client = server.client();
         async move { answer(client.hello(wire::HelloRequest { protocol_version }).await) }
     };
-    let welcome = hello(1).await.unwrap();
+    let welcome = hello(PROTOCOL_VERSION).await.unwrap();
     assert_eq!(welcome.cluster_id, server.handle.cluster_id().to_bytes());
     assert_eq!((welcome.default_replication, welcome.default_block_bytes), (3, 128 << 20));
     assert_eq!(welcome.lease_soft_ms, 60_000);
     let refused = hello(9).await.unwrap_err();
-    assert_eq!(refused, FsError::WrongVersion { expected: 1, found: 9 });
+    assert_eq!(refused, FsError::WrongVersion { expected: PROTOCOL_VERSION, found: 9 });
     server.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! Registration, heartbeats and what they make of a node.
 
 use doldam_proto::FsError;
+use doldam_proto::limits::PROTOCOL_VERSION;
 use doldam_proto::wire;
 
 use super::fake_datanode::{FakeDatanode, register, registration};
@@ -37,9 +38,12 @@ async fn nodes_that_do_not_belong_here_are_refused_with_both_sides_named() {
     let expected = server.handle.cluster_id().to_string();
     assert_eq!(refused, FsError::WrongCluster { expected, found: "09".repeat(16) });
 
-    let newer = wire::RegisterRequest { protocol_version: 2, ..registration(1) };
+    let newer = wire::RegisterRequest { protocol_version: PROTOCOL_VERSION + 1, ..registration(1) };
     let refused = register(&server, newer).await.unwrap_err();
-    assert_eq!(refused, FsError::WrongVersion { expected: 1, found: 2 });
+    assert_eq!(
+        refused,
+        FsError::WrongVersion { expected: PROTOCOL_VERSION, found: PROTOCOL_VERSION + 1 }
+    );
     assert_eq!(server.report().await.datanodes, []);
     server.stop().await;
 }

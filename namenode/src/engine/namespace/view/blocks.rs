@@ -3,20 +3,22 @@
 use doldam_proto::digest::{ChainingValue, FileDigest};
 use doldam_proto::fingerprint::ReplicaId;
 use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
-use doldam_proto::wire::{BlockRecord, InodeRecord};
+use doldam_proto::wire::{BlockRecord, FileRecord, InodeRecord};
 
 use super::is_linked;
+use crate::engine::namespace::aside::{index_for_readers, position};
+use crate::engine::namespace::open_block::{Seen, committed, is_in_use, newest, seen};
 use crate::engine::records::{
     BREAK, CONTINUE, block_owners, blocks, damaged, debts as debt_records, inodes, meta,
 };
 use crate::engine::tables::{StoreError, Table, Tables};
 
-/// A committed block.
+/// A block as it is committed, or as readers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Its id.
     pub id: BlockId,
-    /// The generation that was committed.
+    /// The generation of this content.
     pub generation: Generation,
     /// In bytes.
     pub length: u64,
@@ -61,7 +63,8 @@ pub fn block(tables: &dyn Tables, id: BlockId) -> Result<Option<Block>, StoreErr
     from_record(inode, &owner, index, &record).map(Some)
 }
 
-/// Blocks of a file from `first` on, in order, at most `max`; none if `inode` is no file.
+/// Blocks of a file as readers see them, from position `first` on, in order, at most `max`; none if `inode` is no file,
+/// or has never had a name.
 ///
 /// # Errors
 /// If the store fails.
@@ -71,31 +74,54 @@ pub fn file_blocks(
     first: u32,
     max: usize,
 ) -> Result<Vec<Block>, StoreError> {
-    match inodes::get(tables, inode)? {
-        Some(owner) => blocks_of(tables, inode, &owner, first, max),
+    let Some(owner) = inodes::get(tables, inode)? else { return Ok(Vec::new()) };
+    match &owner.file {
+        Some(file) => seen_blocks(tables, inode, &owner, file, first, max),
         None => Ok(Vec::new()),
     }
 }
 
-/// As [`file_blocks`], for a file whose record is at hand.
-pub(super) fn blocks_of(
+/// Blocks of a file with a name as readers see them, from position `first` on, in order, at most `max`.
+pub(super) fn seen_blocks(
     tables: &dyn Tables,
     inode: InodeId,
     owner: &InodeRecord,
+    file: &FileRecord,
     first: u32,
     max: usize,
 ) -> Result<Vec<Block>, StoreError> {
+    let end = file.block_count;
     let mut found = Vec::new();
-    if max == 0 {
-        return Ok(found);
-    }
-    blocks::scan(tables, inode, first, &mut |index, record| {
-        if record.committed {
-            found.push(from_record(inode, owner, index, &record)?);
+    while found.len() < max && first + (found.len() as u32) < end {
+        let index = index_for_readers(file, first + found.len() as u32);
+        let before = found.len();
+        blocks::scan(tables, inode, index, &mut |index, record| {
+            let next = first + found.len() as u32;
+            if found.len() == max || next == end || index != index_for_readers(file, next) {
+                return BREAK;
+            }
+            if let Some(seen) = seen(&record) {
+                found.push(of_content(inode, owner, index, &record, &seen)?);
+            }
+            CONTINUE
+        })?;
+        if found.len() == before {
+            let next = first + before as u32;
+            let what = format!("inode {inode} has no block {next} of {end} to show");
+            return Err(damaged(Table::Blocks, what));
         }
-        if found.len() == max { BREAK } else { CONTINUE }
-    })?;
+    }
     Ok(found)
+}
+
+/// What readers see of the block `id`; `None` if it is unknown, collected or shown to nobody.
+///
+/// # Errors
+/// If the store fails.
+pub fn seen_block(tables: &dyn Tables, id: BlockId) -> Result<Option<Block>, StoreError> {
+    let Some((inode, index, record)) = find(tables, id)? else { return Ok(None) };
+    let owner = inodes::require(tables, inode)?;
+    seen(&record).map(|seen| of_content(inode, &owner, index, &record, &seen)).transpose()
 }
 
 /// Committed blocks after `after` (0: from the first) whose replicas are not what is wanted, in
@@ -124,7 +150,7 @@ pub enum Standing {
     Bad,
     /// A replica of a committed block that its set does not list: to be added.
     Unlisted,
-    /// Its block is being written: to be left alone.
+    /// Of a generation that is being written, or a part of a block that writers or readers may need: to be left alone.
     BeingWritten,
     /// Its block is gone, or it is of an older generation: nobody owns it, it may be dropped.
     Unowned,
@@ -146,11 +172,16 @@ pub fn standing(
         return Ok(Standing::Contradiction);
     }
     let Some((_, _, record)) = find(tables, replica.block)? else { return Ok(Standing::Unowned) };
-    Ok(if replica.generation.0 < record.generation {
-        Standing::Unowned
-    } else if !record.committed {
-        Standing::BeingWritten
-    } else if replica.generation.0 > record.generation || replica.length != record.length {
+    let generation = replica.generation.0;
+    Ok(if generation > newest(&record) {
+        Standing::Contradiction
+    } else if generation != record.generation || !record.committed {
+        if is_in_use(&record, node.0, generation) {
+            Standing::BeingWritten
+        } else {
+            Standing::Unowned
+        }
+    } else if replica.length != record.length {
         Standing::Contradiction
     } else if record.replicas.contains(&node.0) {
         Standing::Good
@@ -161,7 +192,7 @@ pub fn standing(
     })
 }
 
-fn find(
+pub(super) fn find(
     tables: &dyn Tables,
     id: BlockId,
 ) -> Result<Option<(InodeId, u32, BlockRecord)>, StoreError> {
@@ -171,33 +202,46 @@ fn find(
     Ok(Some((inode, index, record)))
 }
 
+/// A block as it is committed.
 fn from_record(
     inode: InodeId,
     owner: &InodeRecord,
     index: u32,
     record: &BlockRecord,
 ) -> Result<Block, StoreError> {
+    of_content(inode, owner, index, record, &committed(record))
+}
+
+/// A block with this content.
+fn of_content(
+    inode: InodeId,
+    owner: &InodeRecord,
+    index: u32,
+    record: &BlockRecord,
+    content: &Seen<'_>,
+) -> Result<Block, StoreError> {
     let no_file = || damaged(Table::Inodes, format!("inode {inode} has blocks but is no file"));
     let file = owner.file.as_ref().ok_or_else(no_file)?;
     let wrong =
         || damaged(Table::Blocks, format!("block {} has no 32-byte value", record.block_id));
-    let chaining_value = ChainingValue::from_slice(&record.chaining_value).ok_or_else(wrong)?;
-    if index == 0 && FileDigest::from_slice(&record.root_value).is_none() {
+    let chaining_value = ChainingValue::from_slice(content.chaining_value).ok_or_else(wrong)?;
+    let index = position(index);
+    if index == 0 && FileDigest::from_slice(content.root_value).is_none() {
         return Err(wrong());
     }
     let nodes = |ids: &[u32]| ids.iter().map(|node| NodeId(*node)).collect();
     Ok(Block {
         id: BlockId(record.block_id),
-        generation: Generation(record.generation),
-        length: record.length,
+        generation: Generation(content.generation),
+        length: content.length,
         chaining_value,
         inode,
         index,
         offset: u64::from(index) * file.block_bytes,
         block_bytes: file.block_bytes,
         wanted: record.wanted,
-        good: nodes(&record.replicas),
-        bad: nodes(&record.bad_replicas),
+        good: nodes(content.good),
+        bad: nodes(content.bad),
         unlinked: !is_linked(inode, owner),
     })
 }

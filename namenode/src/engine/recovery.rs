@@ -1,0 +1,486 @@
+//! Closing files whose writer is gone.
+//!
+//! Which files wait for it is in the durable state: those whose lease the namenode holds
+//! ([`view::in_recovery`]). For each of them an *attempt* takes a generation that nobody has had, asks the datanodes
+//! what they have of the last block, which fences off whoever still writes it, finds what they [agree](agree) on, has
+//! them make replicas of it, and closes the file with those that did. An attempt that comes to nothing, or that a
+//! restart of the namenode cut short, is followed by another under a newer generation, so nothing of it has to be
+//! remembered.
+//!
+//! A file is never closed shorter than readers saw it. While no node is there that has what they saw, the file waits
+//! for one.
+//!
+//! [`RecoveryPlanner`] is used as [`RepairPlanner`](super::repair::RepairPlanner) is: told what happened, and asked
+//! what to do.
+
+mod agree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use doldam_proto::digest::{ChainingValue, FileDigest};
+use doldam_proto::fingerprint::ReplicaId;
+use doldam_proto::id::{BlockId, InodeId, NodeId};
+use doldam_proto::wire::command::Change;
+use doldam_proto::wire::{
+    BeginRecoveryCommand, BlockCommit, FinishOrder, FinishRecoveryCommand, Order, RecoverOrder,
+    order,
+};
+
+use self::agree::{Agreed, agree};
+use super::cluster::{Cluster, Node, Uptime};
+use super::namespace::view::{self, Recovering};
+use super::repair::{Action, Event, OrderEnd, ProposalEnd};
+use super::tables::{StoreError, Tables};
+
+/// Ids of orders of recovery start here, and those of repair end before.
+pub const FIRST_ORDER: u64 = 1 << 63;
+/// Files that are known at once; more are found when these are closed.
+pub const FILES_MAX: usize = 10_000;
+/// Attempts under way at once: each holds the values of all groups of some replicas.
+pub const ATTEMPTS_MAX: usize = 16;
+/// Time between two looks at the durable state.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time until the next attempt when one came to nothing.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The same when no node had what readers see; a node that comes back is asked at once.
+pub const PARKED_FOR: Duration = Duration::from_mins(1);
+/// Time for a datanode to answer, besides the time for reading the block.
+pub const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Bytes per second at which a datanode reads a block at the least.
+const READ_RATE_MIN: u64 = 16 << 20;
+/// Time for the other datanodes to finish once one has.
+pub const STRAGGLERS_MAX: Duration = Duration::from_secs(10);
+
+/// What a datanode has of a block whose writer is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredReplica {
+    /// The order that asked for it.
+    pub order: u64,
+    /// Of which block.
+    pub block: BlockId,
+    /// In bytes; 0 if there is nothing.
+    pub length: u64,
+    /// The value of each group.
+    pub groups: Vec<ChainingValue>,
+    /// Block 0 with one group: the root value of that.
+    pub first_root: Option<FileDigest>,
+}
+
+/// Figures for reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecoveryStats {
+    /// Files being recovered right now.
+    pub running: usize,
+    /// Files that wait for their turn or for another attempt.
+    pub waiting: usize,
+    /// Of these, files of which no node had what readers see.
+    pub stuck: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct RecoveryPlanner {
+    files: BTreeMap<InodeId, Phase>,
+    /// When a phase ends by itself.
+    timers: BTreeSet<(Uptime, InodeId)>,
+    look_at: Uptime,
+    looked_to: InodeId,
+    last_order: u64,
+    actions: Vec<Action>,
+}
+
+/// Where a file stands.
+#[derive(Debug)]
+enum Phase {
+    /// The next attempt is at this time, or when one of the nodes comes back.
+    Waiting { until: Uptime, nodes: Vec<NodeId> },
+    /// A new generation was asked for.
+    Beginning,
+    /// Datanodes look at what they have.
+    Asking(Asking),
+    /// Datanodes make replicas.
+    Finishing(Finishing),
+    /// The file is about to be closed.
+    Closing,
+}
+
+#[derive(Debug)]
+struct Asking {
+    what: Recovering,
+    /// Orders not answered.
+    asked: BTreeMap<NodeId, u64>,
+    found: BTreeMap<NodeId, RecoveredReplica>,
+    until: Uptime,
+}
+
+#[derive(Debug)]
+struct Finishing {
+    what: Recovering,
+    agreed: Agreed,
+    /// Orders neither done nor failed.
+    ordered: BTreeMap<NodeId, u64>,
+    stored: BTreeSet<NodeId>,
+    until: Uptime,
+}
+
+impl RecoveryPlanner {
+    /// What is to be done at `now`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn poll_actions(
+        &mut self,
+        now: Uptime,
+        tables: &dyn Tables,
+    ) -> Result<Vec<Action>, StoreError> {
+        if now >= self.look_at {
+            self.look(now, tables)?;
+        }
+        while let Some((until, inode)) = self.timers.first().copied()
+            && until <= now
+        {
+            let is_start = matches!(self.files.get(&inode), Some(Phase::Waiting { .. }));
+            if is_start && self.running() >= ATTEMPTS_MAX {
+                self.put(inode, Phase::Waiting { until: now + LOOK_EVERY, nodes: Vec::new() });
+                continue;
+            }
+            self.timers.remove(&(until, inode));
+            self.time_is_up(now, inode);
+        }
+        Ok(std::mem::take(&mut self.actions))
+    }
+
+    /// Something happened at `now`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn handle_event(
+        &mut self,
+        now: Uptime,
+        event: &Event,
+        cluster: &Cluster,
+        tables: &dyn Tables,
+    ) -> Result<(), StoreError> {
+        match event {
+            Event::NodeLive(node) => self.node_came(now, *node),
+            Event::NodeSuspect(node) | Event::NodeDead(node) | Event::NodeRegistered(node) => {
+                self.node_left(now, *node);
+            }
+            Event::Stored(node, replica, value) => self.stored(now, *node, replica, *value),
+            Event::Answered(node, order, OrderEnd::Failed) => self.failed(now, *node, *order),
+            Event::Proposed(Change::BeginRecovery(begun), end) => {
+                self.begun(now, InodeId(begun.inode_id), *end, cluster, tables)?;
+            }
+            Event::Proposed(Change::FinishRecovery(closed), end) => {
+                let inode = InodeId(closed.inode_id);
+                match end {
+                    ProposalEnd::Changed | ProposalEnd::Unchanged => self.forget(inode),
+                    ProposalEnd::Refused => self.wait(now + RETRY_AFTER, inode, Vec::new()),
+                }
+            }
+            // What was found comes with its own word; the rest is of no account here.
+            Event::Answered(_, _, OrderEnd::Done)
+            | Event::NodeConfirmed(_)
+            | Event::Touched(_)
+            | Event::Overflowed
+            | Event::Unowned(_)
+            | Event::Dropped(..)
+            | Event::Open(..)
+            | Event::Bad(..)
+            | Event::Suspected(..)
+            | Event::Found(..)
+            | Event::Proposed(..) => {}
+        }
+        Ok(())
+    }
+
+    /// A datanode told what it has, or that it has nothing.
+    pub fn recovered(&mut self, now: Uptime, node: NodeId, replica: RecoveredReplica) {
+        let order = replica.order;
+        let Some((inode, asking)) = self.asking_of(node, order) else { return };
+        if asking.what.block != replica.block {
+            return;
+        }
+        asking.asked.remove(&node);
+        asking.found.insert(node, replica);
+        if asking.asked.is_empty() {
+            self.decide(now, inode);
+        }
+    }
+
+    /// Figures for reports.
+    pub fn stats(&self) -> RecoveryStats {
+        let is_stuck =
+            |phase: &&Phase| matches!(phase, Phase::Waiting { nodes, .. } if !nodes.is_empty());
+        let running = self.running();
+        RecoveryStats {
+            running,
+            waiting: self.files.len() - running,
+            stuck: self.files.values().filter(is_stuck).count(),
+        }
+    }
+
+    fn running(&self) -> usize {
+        self.files.values().filter(|phase| !matches!(phase, Phase::Waiting { .. })).count()
+    }
+
+    /// Finds files in the durable state, a bounded number at a time.
+    fn look(&mut self, now: Uptime, tables: &dyn Tables) -> Result<(), StoreError> {
+        let found = view::in_recovery(tables, self.looked_to, FILES_MAX)?;
+        self.looked_to = match found.last() {
+            Some(last) if found.len() == FILES_MAX => *last,
+            Some(_) | None => InodeId(0),
+        };
+        self.look_at = now + LOOK_EVERY;
+        for inode in found {
+            if self.files.len() >= FILES_MAX {
+                break;
+            }
+            if !self.files.contains_key(&inode) {
+                self.put(inode, Phase::Waiting { until: now, nodes: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
+    fn time_is_up(&mut self, now: Uptime, inode: InodeId) {
+        match self.files.get(&inode) {
+            Some(Phase::Waiting { .. }) => {
+                let command = BeginRecoveryCommand { inode_id: inode.0 };
+                self.actions.push(Action::Propose(Change::BeginRecovery(command)));
+                self.put(inode, Phase::Beginning);
+            }
+            Some(Phase::Asking(_)) => self.decide(now, inode),
+            Some(Phase::Finishing(_)) => self.close(now, inode),
+            Some(Phase::Beginning | Phase::Closing) | None => {}
+        }
+    }
+
+    /// The generation is there: asks everybody who can be reached.
+    fn begun(
+        &mut self,
+        now: Uptime,
+        inode: InodeId,
+        end: ProposalEnd,
+        cluster: &Cluster,
+        tables: &dyn Tables,
+    ) -> Result<(), StoreError> {
+        if !matches!(self.files.get(&inode), Some(Phase::Beginning)) {
+            return Ok(());
+        }
+        if end == ProposalEnd::Refused {
+            self.wait(now + RETRY_AFTER, inode, Vec::new());
+            return Ok(());
+        }
+        let Some(what) = view::recovering(tables, inode)? else {
+            self.forget(inode);
+            return Ok(());
+        };
+        let is_reachable = |node: &&NodeId| cluster.node(**node).is_some_and(Node::has_stream);
+        let nodes: Vec<NodeId> = what.nodes.iter().filter(is_reachable).copied().collect();
+        if nodes.is_empty() {
+            self.wait(now + PARKED_FOR, inode, what.nodes);
+            return Ok(());
+        }
+        let timeout = ANSWER_MAX + Duration::from_secs(what.block_bytes / READ_RATE_MIN);
+        let kind = order::Kind::Recover(RecoverOrder {
+            block_id: what.block.0,
+            generation: what.generation.0,
+            file_offset: what.file_offset,
+            block_bytes: what.block_bytes,
+        });
+        let asked = nodes.into_iter().map(|node| (node, self.order(node, kind.clone(), timeout)));
+        let asked = asked.collect();
+        let asking = Asking { what, asked, found: BTreeMap::new(), until: now + timeout };
+        self.put(inode, Phase::Asking(asking));
+        Ok(())
+    }
+
+    /// All who were asked have answered, or had their time.
+    fn decide(&mut self, now: Uptime, inode: InodeId) {
+        let Some(Phase::Asking(asking)) = self.files.get_mut(&inode) else { return };
+        let (what, found) = (asking.what.clone(), std::mem::take(&mut asking.found));
+        let Some(agreed) = agree(&what, &found) else {
+            self.wait(now + PARKED_FOR, inode, what.nodes);
+            return;
+        };
+        let timeout = ANSWER_MAX + Duration::from_secs(what.block_bytes / READ_RATE_MIN);
+        let kind = order::Kind::Finish(FinishOrder {
+            block_id: what.block.0,
+            generation: what.generation.0,
+            file_offset: what.file_offset,
+            length: agreed.length,
+            chaining_value: agreed.chaining_value.to_bytes(),
+        });
+        let nodes = agreed.nodes.clone();
+        let ordered = nodes.into_iter().map(|node| (node, self.order(node, kind.clone(), timeout)));
+        let ordered = ordered.collect();
+        let stored = BTreeSet::new();
+        let finishing = Finishing { what, agreed, ordered, stored, until: now + timeout };
+        self.put(inode, Phase::Finishing(finishing));
+    }
+
+    fn stored(&mut self, now: Uptime, node: NodeId, replica: &ReplicaId, value: ChainingValue) {
+        let is_it = |finishing: &Finishing| {
+            finishing.what.block == replica.block
+                && finishing.what.generation == replica.generation
+                && finishing.agreed.length == replica.length
+                && finishing.agreed.chaining_value == value
+                && finishing.agreed.nodes.contains(&node)
+        };
+        let found = self.files.iter_mut().find_map(|(inode, phase)| match phase {
+            Phase::Finishing(finishing) if is_it(finishing) => Some((*inode, finishing)),
+            _ => None,
+        });
+        let Some((inode, finishing)) = found else { return };
+        finishing.ordered.remove(&node);
+        finishing.stored.insert(node);
+        if finishing.ordered.is_empty() {
+            self.close(now, inode);
+            return;
+        }
+        let (before, until) = (finishing.until, finishing.until.min(now + STRAGGLERS_MAX));
+        finishing.until = until;
+        self.timers.remove(&(before, inode));
+        self.timers.insert((until, inode));
+    }
+
+    /// All who were ordered have finished or failed, or had their time.
+    fn close(&mut self, now: Uptime, inode: InodeId) {
+        let Some(Phase::Finishing(finishing)) = self.files.get(&inode) else { return };
+        let Finishing { what, agreed, stored, .. } = finishing;
+        if stored.is_empty() {
+            let nodes = what.nodes.clone();
+            self.wait(now + RETRY_AFTER, inode, nodes);
+            return;
+        }
+        let root_value = agreed.root_value.filter(|_| what.file_offset == 0);
+        let block = BlockCommit {
+            block_id: what.block.0,
+            generation: what.generation.0,
+            length: agreed.length,
+            chaining_value: agreed.chaining_value.to_bytes(),
+            root_value: root_value.map(|root| root.to_bytes()).unwrap_or_default(),
+            node_ids: stored.iter().map(|node| node.0).collect(),
+        };
+        let command = FinishRecoveryCommand { inode_id: inode.0, block: Some(block) };
+        self.actions.push(Action::Propose(Change::FinishRecovery(command)));
+        self.put(inode, Phase::Closing);
+    }
+
+    /// The node could not do as ordered.
+    fn failed(&mut self, now: Uptime, node: NodeId, order: u64) {
+        let found = self.files.iter().find_map(|(inode, phase)| match phase {
+            Phase::Asking(asking) if asking.asked.get(&node) == Some(&order) => Some(*inode),
+            Phase::Finishing(it) if it.ordered.get(&node) == Some(&order) => Some(*inode),
+            _ => None,
+        });
+        if let Some(inode) = found {
+            self.give_up_on(now, node, inode);
+        }
+    }
+
+    /// What the node was ordered is void.
+    fn node_left(&mut self, now: Uptime, node: NodeId) {
+        let concerned = |phase: &Phase| match phase {
+            Phase::Asking(asking) => asking.asked.contains_key(&node),
+            Phase::Finishing(finishing) => finishing.ordered.contains_key(&node),
+            Phase::Waiting { .. } | Phase::Beginning | Phase::Closing => false,
+        };
+        let files = self.files.iter().filter(|(_, phase)| concerned(phase));
+        let files: Vec<InodeId> = files.map(|(inode, _)| *inode).collect();
+        for inode in files {
+            self.give_up_on(now, node, inode);
+        }
+    }
+
+    /// No answer is to be expected of the node.
+    fn give_up_on(&mut self, now: Uptime, node: NodeId, inode: InodeId) {
+        match self.files.get_mut(&inode) {
+            Some(Phase::Asking(asking)) => {
+                asking.asked.remove(&node);
+                if asking.asked.is_empty() {
+                    self.decide(now, inode);
+                }
+            }
+            Some(Phase::Finishing(finishing)) => {
+                finishing.ordered.remove(&node);
+                if finishing.ordered.is_empty() {
+                    self.close(now, inode);
+                }
+            }
+            Some(Phase::Waiting { .. } | Phase::Beginning | Phase::Closing) | None => {}
+        }
+    }
+
+    /// Files that wait for this node need not wait any longer.
+    fn node_came(&mut self, now: Uptime, node: NodeId) {
+        let waits =
+            |phase: &Phase| matches!(phase, Phase::Waiting { nodes, .. } if nodes.contains(&node));
+        let files = self.files.iter().filter(|(_, phase)| waits(phase));
+        let files: Vec<InodeId> = files.map(|(inode, _)| *inode).collect();
+        for inode in files {
+            self.wait(now, inode, Vec::new());
+        }
+    }
+
+    fn asking_of(&mut self, node: NodeId, order: u64) -> Option<(InodeId, &mut Asking)> {
+        self.files.iter_mut().find_map(|(inode, phase)| match phase {
+            Phase::Asking(asking) if asking.asked.get(&node) == Some(&order) => {
+                Some((*inode, asking))
+            }
+            _ => None,
+        })
+    }
+
+    fn wait(&mut self, until: Uptime, inode: InodeId, nodes: Vec<NodeId>) {
+        if self.files.contains_key(&inode) {
+            self.put(inode, Phase::Waiting { until, nodes });
+        }
+    }
+
+    fn put(&mut self, inode: InodeId, phase: Phase) {
+        self.forget(inode);
+        if let Some(until) = phase.until() {
+            self.timers.insert((until, inode));
+        }
+        self.files.insert(inode, phase);
+    }
+
+    fn forget(&mut self, inode: InodeId) {
+        if let Some(until) = self.files.remove(&inode).and_then(|phase| phase.until()) {
+            self.timers.remove(&(until, inode));
+        }
+    }
+
+    fn order(&mut self, node: NodeId, kind: order::Kind, timeout: Duration) -> u64 {
+        let order_id = FIRST_ORDER + self.last_order;
+        self.last_order += 1;
+        let deadline_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        self.actions.push(Action::Order(node, Order { order_id, deadline_ms, kind: Some(kind) }));
+        order_id
+    }
+}
+
+impl Phase {
+    /// When it ends by itself.
+    fn until(&self) -> Option<Uptime> {
+        match self {
+            Self::Waiting { until, .. } => Some(*until),
+            Self::Asking(asking) => Some(asking.until),
+            Self::Finishing(finishing) => Some(finishing.until),
+            Self::Beginning | Self::Closing => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "recovery/history_test.rs"]
+mod history_test;
+#[cfg(test)]
+#[path = "recovery/recovery_test.rs"]
+mod recovery_test;
+#[cfg(test)]
+#[path = "recovery/test_world.rs"]
+mod test_world;

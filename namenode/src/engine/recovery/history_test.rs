@@ -1,0 +1,95 @@
+//! Random replicas with parts of one stream, some of them damaged; random losses of orders and nodes, and restarts.
+//! In the end the file is closed, not shorter than readers saw it, and with nothing but what was written.
+
+use std::time::Duration;
+
+use doldam_proto::id::NodeId;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::test_world::{BLOCK_BYTES, World};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Arrive(Index),
+    Lose(Index),
+    Leave(u32),
+    Come(u32),
+    Restart,
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => any::<Index>().prop_map(Op::Arrive),
+        1 => any::<Index>().prop_map(Op::Lose),
+        1 => (1..4_u32).prop_map(Op::Leave),
+        1 => (1..4_u32).prop_map(Op::Come),
+        1 => Just(Op::Restart),
+        2 => (0..30_u64).prop_map(Op::Pass),
+    ]
+}
+
+/// Near the bounds of groups more often than not.
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1..=BLOCK_BYTES,
+        (1..=4_u64, 0..3_u64).prop_map(|(groups, more)| {
+            (groups * super::test_world::GROUP + more).min(BLOCK_BYTES)
+        }),
+    ]
+}
+
+fn step(world: &mut World, op: &Op) {
+    let waiting = world.orders.len();
+    match op {
+        Op::Arrive(index) if waiting > 0 => world.arrive(index.index(waiting)),
+        Op::Lose(index) if waiting > 0 => _ = world.orders.remove(index.index(waiting)),
+        Op::Leave(node) if world.is_there(NodeId(*node)) => world.leave(NodeId(*node)),
+        Op::Come(node) => world.come(NodeId(*node)),
+        Op::Restart => world.restart(),
+        Op::Pass(secs) => world.pass(Duration::from_secs(*secs)),
+        Op::Arrive(_) | Op::Lose(_) | Op::Leave(_) => {}
+    }
+    world.poll();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn a_file_ends_as_a_start_of_what_was_written_and_not_before_what_readers_saw(
+        flushed in length(),
+        written in prop::collection::vec(length(), 2..3),
+        damages in prop::collection::vec((1..3_u32, any::<Index>()), 0..3),
+        ops in prop::collection::vec(op(), 0..40),
+    ) {
+        // One node has it all, and is not damaged.
+        let lengths: Vec<u64> = std::iter::once(flushed.max(written[0])).chain(written).collect();
+        let mut world = World::new(&lengths, flushed);
+        for (node, at) in damages {
+            let bytes = world.bytes.get_mut(&NodeId(node + 1)).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 0x20;
+        }
+        world.poll();
+        for op in &ops {
+            step(&mut world, op);
+            if let Some((length, _)) = world.closed() {
+                prop_assert!(length >= flushed);
+                return Ok(());
+            }
+        }
+        for node in 1..=3 {
+            if !world.is_there(NodeId(node)) {
+                world.come(NodeId(node));
+            }
+        }
+        for _ in 0..20 {
+            world.pass(Duration::from_secs(30));
+            world.settle();
+        }
+        let (length, good) = world.closed().expect("everybody is there, and it is not closed");
+        prop_assert!(length >= flushed);
+        prop_assert!(good.contains(&NodeId(1)));
+    }
+}
