@@ -66,6 +66,7 @@ pub(crate) enum Operation {
     Read,
     Sync,
     Rename,
+    Link,
     SyncDir,
     Remove,
     List,
@@ -166,6 +167,11 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.shared.check(Operation::Rename, to)?;
         RealDisk.rename(from, to)
+    }
+
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.shared.check(Operation::Link, link)?;
+        RealDisk.hard_link(original, link)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
