@@ -83,9 +83,8 @@ impl Driver {
         };
         let (heard, events) = mpsc::channel(MESSAGES_MAX);
         // Room for the end of everything that may run, so that no end ever waits or is lost.
-        let (end, ended) = mpsc::channel(
-            limits.copies_max + DROPS_MAX + VERIFIES_MAX + RECOVERIES_MAX + 1,
-        );
+        let (end, ended) =
+            mpsc::channel(limits.copies_max + DROPS_MAX + VERIFIES_MAX + RECOVERIES_MAX + 1);
         let book = OrderBook::new(limits);
         (Self { node, runtimes, tasks, book, events, ended, end }, heard)
     }

@@ -228,9 +228,8 @@ impl PartialReplica {
     /// Leaves the block open: a part of a frame may be written behind what is verified.
     fn leave_open(&self, length: u64) {
         let data = self.file.data();
-        let cut = data.len().and_then(|found| {
-            if found > length { data.set_len(length) } else { Ok(()) }
-        });
+        let cut =
+            data.len().and_then(|found| if found > length { data.set_len(length) } else { Ok(()) });
         if let Err(cause) = cut {
             let path = self.file.path();
             warn!(path = %path.display(), %cause, "cannot cut an open block to what is verified");

@@ -88,9 +88,8 @@ impl Readable {
         groups: std::ops::Range<usize>,
     ) -> Result<BytesMut, StoreError> {
         let mut proof = BytesMut::new();
-        let places = proof_places(groups_of(length), groups).map_err(|bad| {
-            self.failed("making a proof", std::io::Error::other(bad.to_string()))
-        })?;
+        let places = proof_places(groups_of(length), groups)
+            .map_err(|bad| self.failed("making a proof", std::io::Error::other(bad.to_string())))?;
         let values = match self {
             Self::Whole(replica) if replica.length == length => {
                 replica.sidecar.read_nodes(&places, &mut proof)?;

@@ -265,7 +265,8 @@ fn keep_open(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
 
 /// Moves a sidecar to its data file. Whether either was synced nobody knows, so both are verified.
 fn finish_publishing(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
-    let (Some(data), Some(side)) = (files.data.get(&Place::Blocks), files.side.get(&Place::Writing))
+    let (Some(data), Some(side)) =
+        (files.data.get(&Place::Blocks), files.side.get(&Place::Writing))
     else {
         return; // Half published means that both are there.
     };

@@ -322,10 +322,9 @@ impl BlockStore {
         let link = volume.layout().file(Place::Writing, &name, FileKind::Data);
         let linked = match volume.disk().hard_link(path, &link) {
             // Left by a removal that failed: nobody knows of it.
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => volume
-                .disk()
-                .remove_file(&link)
-                .and_then(|()| volume.disk().hard_link(path, &link)),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                volume.disk().remove_file(&link).and_then(|()| volume.disk().hard_link(path, &link))
+            }
             linked => linked,
         };
         let opened = linked.and_then(|()| volume.disk().open(&link, OpenMode::Write));

@@ -38,8 +38,7 @@ fn report_of(
     key: ReplicaKey,
     recovered: Option<Recovered>,
 ) -> wire::RecoveredReplica {
-    let nothing =
-        wire::RecoveredReplica { order_id, block_id: key.block.0, ..Default::default() };
+    let nothing = wire::RecoveredReplica { order_id, block_id: key.block.0, ..Default::default() };
     let Some(recovered) = recovered else { return nothing };
     let mut group_values = BytesMut::with_capacity(recovered.groups.len() * VALUE_BYTES);
     recovered.groups.iter().for_each(|value| group_values.extend_from_slice(&value.0));

@@ -90,12 +90,11 @@ impl<F, S> OpenBlocks<F, S> {
         key: ReplicaKey,
         stored: Option<Generation>,
     ) -> Option<Generation> {
-        let copies = self.claims.range(all_of(key.block)).filter_map(|(key, claimed)| {
-            match claimed {
+        let copies =
+            self.claims.range(all_of(key.block)).filter_map(|(key, claimed)| match claimed {
                 Claimed::Copy => Some(key.generation),
                 Claimed::Writer(_) | Claimed::Taken => None,
-            }
-        });
+            });
         stored.max(copies.max()).filter(|newest| *newest > key.generation)
     }
 

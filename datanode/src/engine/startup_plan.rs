@@ -106,9 +106,8 @@ pub(crate) fn plan(found: Found) -> Plan {
         }
         Standing::Gone => false,
     };
-    let remove = |of: Places| -> Vec<Place> {
-        of.iter().filter(|place| !keeps(*place, of)).collect()
-    };
+    let remove =
+        |of: Places| -> Vec<Place> { of.iter().filter(|place| !keeps(*place, of)).collect() };
     let (mut remove_data, remove_side) = (remove(found.data), remove(found.side));
     remove_data.retain(|place| !(is_open && *place == Place::Writing));
     Plan { standing, is_open, remove_data, remove_side }

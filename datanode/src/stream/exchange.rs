@@ -171,8 +171,7 @@ impl Exchange {
         writer: &mut ConnectionWriter,
         node_id: u32,
     ) -> Result<(), StreamError> {
-        let mut ticks =
-            tokio::time::interval_at(Instant::now() + REPORT_INTERVAL, REPORT_INTERVAL);
+        let mut ticks = tokio::time::interval_at(Instant::now() + REPORT_INTERVAL, REPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut reported, mut moved_before) = (0, 0);
         loop {
@@ -184,10 +183,8 @@ impl Exchange {
                 },
                 _ = ticks.tick() => (self.progress.lock().acknowledged(), true),
             };
-            let (bytes, moved) = (
-                self.work.bytes.load(Ordering::Relaxed),
-                self.work.moved.load(Ordering::Relaxed),
-            );
+            let (bytes, moved) =
+                (self.work.bytes.load(Ordering::Relaxed), self.work.moved.load(Ordering::Relaxed));
             if is_due && moved == moved_before {
                 continue; // Whoever is silent must be seen to be.
             }

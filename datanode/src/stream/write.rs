@@ -358,12 +358,7 @@ async fn sync_open(file: Arc<OpenFile>) -> Result<(), Failure> {
 
 /// A repair copy of a replica that is here already: the namenode seems not to know, so it is told
 /// again.
-fn tell_again_if_stored(
-    node: &Node,
-    key: ReplicaKey,
-    ordered: Option<Ordered>,
-    failure: &Failure,
-) {
+fn tell_again_if_stored(node: &Node, key: ReplicaKey, ordered: Option<Ordered>, failure: &Failure) {
     let (Code::Exists, Some(Ordered { length, value })) = (failure.code, ordered) else { return };
     if let Ok(held) = node.store.open(key)
         && held.length == length
