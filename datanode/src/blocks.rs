@@ -9,7 +9,9 @@
 //! * [`volume`]: one data folder: its identity, its space, its health.
 //! * [`startup`]: from the files that are found to the inventory.
 //! * [`store`]: the replicas of all folders; what may be read, written, dropped.
-//! * [`partial`], [`publish`]: a block on its way in, and the moment it becomes a replica.
+//! * [`open`], [`partial`], [`publish`]: a block on its way in, and the moment it becomes a replica.
+//! * [`takeover`]: who goes on with what another writer left, or with a replica.
+//! * [`readable`]: what a reader is given, of replicas and of open blocks.
 //! * [`removal`]: quarantine and drop.
 //! * [`late_sync`]: the syncs that were not waited for.
 //! * [`verify`]: whether a replica is what it should be.
@@ -19,13 +21,16 @@
 
 pub(crate) mod late_sync;
 pub(crate) mod layout;
+pub(crate) mod open;
 pub(crate) mod partial;
 pub(crate) mod publish;
+pub(crate) mod readable;
 pub(crate) mod removal;
 pub(crate) mod scrub_file;
 pub(crate) mod sidecar;
 pub(crate) mod startup;
 pub(crate) mod store;
+pub(crate) mod takeover;
 pub(crate) mod verify;
 pub(crate) mod version_file;
 pub(crate) mod volume;
@@ -35,6 +40,7 @@ use std::path::PathBuf;
 
 use doldam_proto::id::Generation;
 
+use crate::engine::open_blocks::Refusal;
 use crate::engine::replica::ReplicaKey;
 
 /// Why the store did not do as asked.
@@ -65,6 +71,28 @@ pub(crate) enum StoreError {
     BeingWritten {
         /// As asked for.
         key: ReplicaKey,
+    },
+    /// A part of it is here, left by its writer.
+    #[error("{key} was left by its writer here; it is gone on with under a newer generation only")]
+    Left {
+        /// As asked for.
+        key: ReplicaKey,
+    },
+    /// What is here of it has other bytes.
+    #[error("the first {length} bytes of {key} here are not those that were asked for")]
+    OtherBytes {
+        /// As asked for.
+        key: ReplicaKey,
+        /// How many were asked for.
+        length: u64,
+    },
+    /// Less of it is here than asked for.
+    #[error("{length} bytes of {key} are asked for, and no replica here has so many")]
+    TooShort {
+        /// As asked for.
+        key: ReplicaKey,
+        /// How many were asked for.
+        length: u64,
     },
     /// It is here, and known to be bad.
     #[error("{key} is bad and in quarantine")]
@@ -111,6 +139,15 @@ impl StoreError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Disk { path, during, source }
+    }
+
+    /// What it means that a block may not be had.
+    pub(crate) fn refused(key: ReplicaKey, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Newer(found) => Self::OtherGeneration { key, found },
+            Refusal::Claimed => Self::BeingWritten { key },
+            Refusal::Left => Self::Left { key },
+        }
     }
 
     /// Whether the disk is full, rather than broken.

@@ -4,6 +4,8 @@
 //! what to do; and does it. Copies run on the data runtimes, what waits for a disk runs in blocking
 //! threads, so the loop itself never waits for an order.
 
+mod recovery;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +26,14 @@ use crate::engine::replica::ReplicaKey;
 use crate::news::Report;
 use crate::node::Node;
 use crate::stream::copy::copy_replica;
-use crate::stream::failure::{Failure, chain};
+use crate::stream::failure::chain;
 
 /// Drops at once: each is a few renames and an unlink.
 const DROPS_MAX: usize = 4;
 /// Verifications at once: each reads a whole block.
 const VERIFIES_MAX: usize = 2;
+/// Recoveries at once, of either kind: each may read a whole block.
+const RECOVERIES_MAX: usize = 4;
 /// Messages of orders that may wait for the loop; the stream waits when they do.
 const MESSAGES_MAX: usize = 64;
 /// Entries of a listing in one message: some 30 bytes each, well below the largest message.
@@ -75,10 +79,12 @@ impl Driver {
             copies_max: node.config.copies_max,
             drops_max: DROPS_MAX,
             verifies_max: VERIFIES_MAX,
+            recoveries_max: RECOVERIES_MAX,
         };
         let (heard, events) = mpsc::channel(MESSAGES_MAX);
         // Room for the end of everything that may run, so that no end ever waits or is lost.
-        let (end, ended) = mpsc::channel(limits.copies_max + DROPS_MAX + VERIFIES_MAX + 1);
+        let (end, ended) =
+            mpsc::channel(limits.copies_max + DROPS_MAX + VERIFIES_MAX + RECOVERIES_MAX + 1);
         let book = OrderBook::new(limits);
         (Self { node, runtimes, tasks, book, events, ended, end }, heard)
     }
@@ -127,6 +133,8 @@ impl Driver {
             OrderKind::Copy(_) => "copy",
             OrderKind::Drop { .. } => "drop",
             OrderKind::Verify(_) => "verify",
+            OrderKind::Recover(_) => "recover",
+            OrderKind::Finish(_) => "finish",
             OrderKind::ReportBuckets | OrderKind::ListBuckets(_) => "report",
         };
         let end = End {
@@ -141,19 +149,27 @@ impl Driver {
                 self.runtimes.spawn_on_next("repair copy", move || async move {
                     let copying =
                         copy_replica(&node, copy, &trace).instrument(request_span(&trace));
+                    let copying = async { copying.await.map_err(|failure| failure.to_string()) };
                     end.send(within(left, copying).await);
                 });
             }
             OrderKind::Drop { block, generation, only_bad } => {
                 let key = ReplicaKey { block, generation };
-                self.in_blocking_thread("drop", end, move || {
-                    let dropped = if only_bad {
-                        node.store.drop_bad_replica(key)
-                    } else {
-                        node.store.drop_replica(key)
-                    };
-                    dropped.map(|_was_here| ()).map_err(|cause| chain(&cause))
-                });
+                if only_bad {
+                    self.in_blocking_thread("drop", end, move || {
+                        let dropped = node.store.drop_bad_replica(key);
+                        dropped.map(|_was_here| ()).map_err(|cause| chain(&cause))
+                    });
+                } else {
+                    self.in_task("drop", end, left, recovery::drop_replica(node, key));
+                }
+            }
+            OrderKind::Recover(recover) => {
+                let recovering = recovery::recover(node, order.id, recover);
+                self.in_task("recover", end, left, recovering);
+            }
+            OrderKind::Finish(finish) => {
+                self.in_task("finish", end, left, recovery::finish(node, finish));
             }
             OrderKind::Verify(verify) => {
                 self.in_blocking_thread("verify", end, move || verify_replica(&node, verify));
@@ -165,6 +181,19 @@ impl Driver {
                 self.in_blocking_thread("report", end, move || list_buckets(&node, &buckets));
             }
         }
+    }
+
+    fn in_task(
+        &self,
+        name: &'static str,
+        end: End,
+        left: Duration,
+        work: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) {
+        self.tasks.spawn(name, async move {
+            let done = async { work.await.map_err(|cause| chain(&cause)) };
+            end.send(within(left, done).await);
+        });
     }
 
     fn in_blocking_thread(
@@ -207,12 +236,10 @@ impl Drop for End {
 
 async fn within(
     left: Duration,
-    copying: impl Future<Output = Result<(), Failure>>,
+    work: impl Future<Output = Result<(), String>>,
 ) -> Result<(), String> {
-    match tokio::time::timeout(left, copying).await {
-        Ok(copied) => copied.map_err(|failure| failure.to_string()),
-        Err(_elapsed) => Err("not done before its deadline".to_owned()),
-    }
+    let elapsed = |_| Err("not done before its deadline".to_owned());
+    tokio::time::timeout(left, work).await.unwrap_or_else(elapsed)
 }
 
 /// Compares a replica with what the namenode knows of it. That it is bad is news, not a failure of

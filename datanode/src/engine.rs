@@ -6,6 +6,7 @@
 //! * [`replica`]: what a replica is and the states it goes through.
 //! * [`inventory`]: all replicas of the node, with their running fingerprints.
 //! * [`receive`]: one block as it comes in: order, limits, verification, acknowledgement.
+//! * [`open_blocks`]: blocks that are no replicas yet: who writes them, and who may go on with them.
 //! * [`startup_plan`]: what to make of the files a crash left behind.
 //! * [`orders`]: the namenode's orders, each carried out once, in time, and not too many at once.
 //! * [`outbox`]: what the namenode has to be told, until it surely was.
@@ -15,6 +16,7 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub(crate) mod inventory;
+pub(crate) mod open_blocks;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod receive;

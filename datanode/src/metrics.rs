@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     active_streams: Gauge,
     replicas: Gauge,
     quarantined: Gauge,
+    left_open: Gauge,
     registered: Gauge,
     available_bytes: Family<FolderLabels, Gauge>,
     stored_bytes: Family<FolderLabels, Gauge>,
@@ -79,6 +80,7 @@ pub(crate) struct Gauges {
     pub(crate) active_streams: u64,
     pub(crate) replicas: u64,
     pub(crate) quarantined: u64,
+    pub(crate) left_open: u64,
     pub(crate) registered: bool,
     /// Folder, bytes available, bytes stored, failed.
     pub(crate) folders: Vec<(String, u64, u64, bool)>,
@@ -101,6 +103,7 @@ impl Metrics {
             active_streams: Gauge::default(),
             replicas: Gauge::default(),
             quarantined: Gauge::default(),
+            left_open: Gauge::default(),
             registered: Gauge::default(),
             available_bytes: Family::default(),
             stored_bytes: Family::default(),
@@ -138,6 +141,8 @@ impl Metrics {
         registry.register("scrub_passes", help, self.scrub_passes.clone());
         registry.register("replicas", "Replicas held, bad ones too", self.replicas.clone());
         registry.register("quarantined", "Replicas known to be bad", self.quarantined.clone());
+        let help = "Blocks that writers left, kept to be gone on with, recovered or dropped";
+        registry.register("left_open", help, self.left_open.clone());
         let help = "1 while the namenode's stream is up";
         registry.register("registered", help, self.registered.clone());
         registry.register("heartbeats", "Heartbeats sent", self.heartbeats.clone());
@@ -212,6 +217,7 @@ impl Metrics {
         self.active_streams.set(number(gauges.active_streams));
         self.replicas.set(number(gauges.replicas));
         self.quarantined.set(number(gauges.quarantined));
+        self.left_open.set(number(gauges.left_open));
         self.registered.set(i64::from(gauges.registered));
         let failed = gauges.folders.iter().filter(|(_, _, _, failed)| *failed).count();
         self.failed_folders.set(number(failed as u64));

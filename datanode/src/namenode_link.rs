@@ -172,6 +172,7 @@ async fn attempt(
         return End::Stopping; // The driver ends only then.
     }
     report_known_bad(node);
+    node.store.tell_open();
     backoff.reset();
     session::run(node, driver, &mut client, registration).await
 }

@@ -26,6 +26,8 @@ pub(crate) enum Report {
     Buckets(Vec<wire::BucketHash>),
     /// What is in some buckets; each bucket is listed whole.
     Listings(Vec<wire::BucketListing>),
+    /// What was found of a block whose writer left.
+    Recovered(wire::RecoveredReplica),
 }
 
 /// What is to be sent in one message.

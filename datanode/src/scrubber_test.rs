@@ -88,7 +88,7 @@ async fn what_cannot_be_read_on_a_failed_folder_is_reported_at_once() {
     }
     let dead = "0000000000000002_1_100.data";
     node.disk.fail(Fault { operation: Operation::Read, path: dead, after: 0, errno: 5 });
-    assert!(node.store.begin_write(key(9), 100).is_err());
+    assert!(node.store.begin_write(key(9), 0, 100).is_err());
     assert!(node.store.volumes()[0].has_failed());
 
     let mut scrubber = Scrubber::load(Arc::clone(&node.node));

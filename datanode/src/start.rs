@@ -248,7 +248,10 @@ async fn open_store(
             .map_err(|panicked| DatanodeError::Threads { source: io::Error::other(panicked) })?;
         match scanned.map_err(FolderError::io("listing its replicas")) {
             Ok(scan) => found.push(scan),
-            Err(cause) if cause.is_broken_disk() => volume.give_up(&cause),
+            Err(cause) if cause.is_broken_disk() => {
+                volume.give_up(&cause);
+                found.push(Scan::default());
+            }
             Err(cause) => return Err(failed((volume.layout().root().to_owned(), cause))),
         }
     }
@@ -271,7 +274,9 @@ async fn in_thread<T: Send + 'static>(
 fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockStore> {
     let mut inventory = Inventory::new();
     let (mut duplicates, mut damage, mut unsynced) = (Vec::new(), Vec::new(), Vec::new());
-    for scan in found {
+    let mut open = Vec::new();
+    for (scan, volume) in found.into_iter().zip(&volumes) {
+        open.extend(scan.open.into_iter().map(|found| (Arc::clone(volume), found)));
         for (key, replica) in scan.replicas {
             if inventory.get(key).is_some() {
                 duplicates.push((key, replica));
@@ -288,6 +293,9 @@ fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockStore> {
         }
     }
     let store = Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())));
+    for (volume, found) in open {
+        store.take_in_open(&volume, found);
+    }
     for (key, replica) in duplicates {
         settle_duplicate(&store, key, replica);
     }

@@ -41,19 +41,23 @@ pub(crate) fn open_store(disk: Arc<dyn Disk>, dirs: &[&Path]) -> Arc<BlockStore>
     let seams = Seams { disk, ..Seams::system() };
     let dirs: Vec<_> = dirs.iter().map(|dir| dir.to_path_buf()).collect();
     let (volumes, _) = open_folders(&seams, &dirs, 0).unwrap();
-    let mut inventory = Inventory::new();
+    let (mut inventory, mut open) = (Inventory::new(), Vec::new());
     for volume in &volumes {
-        for (key, replica) in scan(volume).unwrap().replicas {
+        let found = scan(volume).unwrap();
+        for (key, replica) in found.replicas {
             inventory.insert(key, replica);
         }
+        open.extend(found.open.into_iter().map(|found| (Arc::clone(volume), found)));
     }
-    Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())))
+    let store = Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())));
+    open.into_iter().for_each(|(volume, found)| store.take_in_open(&volume, found));
+    store
 }
 
 /// Stores `bytes` as a replica.
 pub(crate) fn store_block(store: &Arc<BlockStore>, key: ReplicaKey, bytes: &[u8], sync: bool) {
     let (tree, digest) = tree_of(0, bytes);
-    let mut partial = store.begin_write(key, bytes.len() as u64).unwrap();
+    let mut partial = store.begin_write(key, 0, bytes.len() as u64).unwrap();
     partial.write(0, bytes).unwrap();
     partial.publish(&tree, &digest, sync).unwrap();
 }
@@ -66,6 +70,7 @@ pub(crate) enum Operation {
     Read,
     Sync,
     Rename,
+    Link,
     SyncDir,
     Remove,
     List,
@@ -166,6 +171,11 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.shared.check(Operation::Rename, to)?;
         RealDisk.rename(from, to)
+    }
+
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.shared.check(Operation::Link, link)?;
+        RealDisk.hard_link(original, link)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -51,6 +51,7 @@ pub(crate) async fn write_blocks(
             position: 0,
             writer: "bench".to_owned(),
             repair: None,
+            resume: None,
         };
         let (reader, writer) = connection.halves();
         writer.queue_message(&request(BlockOperation::Write(write)))?;
@@ -120,6 +121,8 @@ pub(crate) async fn read_blocks(
             generation: Generation(generation),
             offset: 0,
             length: block.len() as u64,
+            block_length: None,
+            values_only: false,
         };
         connection.send_message(&request(BlockOperation::Read(read))).await?;
         let Kind::Read(start) = answer(connection.halves().0).await? else {

@@ -6,13 +6,15 @@
 //! DIR/SCRUB                                how far the scrubber came
 //! DIR/blocks/<shard>/<name>.data           bytes of a replica
 //! DIR/blocks/<shard>/<name>.side           its sidecar; .unsynced until both are on stable storage
-//! DIR/writing/<block>_<generation>.data    a block being received
+//! DIR/writing/<block>_<generation>@<offset>.data   an open block: being received, or left by its writer
+//! DIR/writing/<block>_<generation>.copy    a repair copy being received
 //! DIR/writing/<name>.side                  its sidecar, for the moment until it is published
 //! DIR/quarantine/<name>.*                  replicas known to be bad
 //! DIR/trash/<name>.*                       replicas being removed
 //! ```
 //! `<name>` is `<block>_<generation>_<length>`: the block id as 16 hexadecimal digits, the others
-//! decimal; `<shard>` the block id modulo 64 as two hexadecimal digits. So a name carries all that
+//! decimal; `<shard>` the block id modulo 64 as two hexadecimal digits; `<offset>` where the block
+//! starts in its file, in decimal, without which the bytes of an open block could not be verified. So a name carries all that
 //! the inventory needs, and a start reads no file. That a replica is not synced yet is part of a
 //! name too, since a rename is atomic and a changed byte is not.
 
@@ -33,6 +35,8 @@ pub(crate) const SHARDS: u32 = 64;
 pub(crate) enum FileKind {
     /// Bytes of the block.
     Data,
+    /// The same, of a repair copy being received.
+    Copy,
     /// The tree over them.
     Side,
     /// The same, of a replica that is not on stable storage yet.
@@ -51,6 +55,7 @@ impl FileKind {
     fn extension(self) -> &'static str {
         match self {
             Self::Data => "data",
+            Self::Copy => "copy",
             Self::Side => "side",
             Self::UnsyncedSide => "unsynced",
         }
@@ -64,17 +69,24 @@ pub(crate) struct ReplicaName {
     pub(crate) key: ReplicaKey,
     /// Bytes of the block; `None` as long as it is being received.
     pub(crate) length: Option<u64>,
+    /// Of an open block: where it starts in its file.
+    pub(crate) file_offset: Option<u64>,
 }
 
 impl ReplicaName {
     /// Of a replica of `length` bytes.
     pub(crate) fn whole(key: ReplicaKey, length: u64) -> Self {
-        Self { key, length: Some(length) }
+        Self { key, length: Some(length), file_offset: None }
     }
 
-    /// Of a block being received.
-    pub(crate) fn partial(key: ReplicaKey) -> Self {
-        Self { key, length: None }
+    /// Of a block that is open.
+    pub(crate) fn open(key: ReplicaKey, file_offset: u64) -> Self {
+        Self { key, length: None, file_offset: Some(file_offset) }
+    }
+
+    /// Of a repair copy being received.
+    pub(crate) fn copy(key: ReplicaKey) -> Self {
+        Self { key, length: None, file_offset: None }
     }
 
     /// The name of one of its files.
@@ -85,14 +97,18 @@ impl ReplicaName {
     /// Reads a file name; `None` if it is none of ours.
     pub(crate) fn parse(file: &str) -> Option<(Self, FileKind)> {
         let (stem, extension) = file.split_once('.')?;
-        let kinds = [FileKind::Data, FileKind::Side, FileKind::UnsyncedSide];
+        let kinds = [FileKind::Data, FileKind::Copy, FileKind::Side, FileKind::UnsyncedSide];
         let kind = kinds.into_iter().find(|kind| kind.extension() == extension)?;
+        let (stem, file_offset) = match stem.split_once('@') {
+            Some((stem, offset)) => (stem, Some(offset.parse().ok()?)),
+            None => (stem, None),
+        };
         let mut parts = stem.split('_');
         let block = parts.next()?;
         let block = u64::from_str_radix(block, 16).ok()?;
         let generation = parts.next()?.parse().ok()?;
         let length = parts.next().map(str::parse).transpose().ok()?;
-        let name = Self { key: ReplicaKey::new(block, generation), length };
+        let name = Self { key: ReplicaKey::new(block, generation), length, file_offset };
         // Another spelling of the same numbers would be another file.
         (name.file(kind) == file).then_some((name, kind))
     }
@@ -101,7 +117,8 @@ impl ReplicaName {
 impl fmt::Display for ReplicaName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:016x}_{}", self.key.block.0, self.key.generation)?;
-        self.length.map_or(Ok(()), |length| write!(formatter, "_{length}"))
+        self.length.map_or(Ok(()), |length| write!(formatter, "_{length}"))?;
+        self.file_offset.map_or(Ok(()), |offset| write!(formatter, "@{offset}"))
     }
 }
 
@@ -182,9 +199,11 @@ mod tests {
         assert_eq!(data, Path::new("/d/blocks/3c/0000000000000abc_3_65537.data"));
         let side = layout.file(Place::Quarantine, &name, FileKind::UnsyncedSide);
         assert_eq!(side, Path::new("/d/quarantine/0000000000000abc_3_65537.unsynced"));
-        let partial = ReplicaName::partial(name.key);
-        let partial = layout.file(Place::Writing, &partial, FileKind::Data);
-        assert_eq!(partial, Path::new("/d/writing/0000000000000abc_3.data"));
+        let open = ReplicaName::open(name.key, 131_072);
+        let open = layout.file(Place::Writing, &open, FileKind::Data);
+        assert_eq!(open, Path::new("/d/writing/0000000000000abc_3@131072.data"));
+        let copy = layout.file(Place::Writing, &ReplicaName::copy(name.key), FileKind::Copy);
+        assert_eq!(copy, Path::new("/d/writing/0000000000000abc_3.copy"));
     }
 
     #[test]
@@ -201,13 +220,17 @@ mod tests {
             "0000000000000abc_3_+5.data",
             "0000000000000abc_3_5_6.data",
             "0000000000000abc.data",
+            "0000000000000abc_3@+0.data",
+            "0000000000000abc_3@00.data",
+            "0000000000000abc_3@.data",
             "00000000000000abc_3_5.data",
         ] {
             assert_eq!(ReplicaName::parse(name), None, "{name}");
         }
     }
 
-    const KINDS: [FileKind; 3] = [FileKind::Data, FileKind::Side, FileKind::UnsyncedSide];
+    const KINDS: [FileKind; 4] =
+        [FileKind::Data, FileKind::Copy, FileKind::Side, FileKind::UnsyncedSide];
 
     proptest! {
         #[test]
@@ -215,9 +238,10 @@ mod tests {
             block: u64,
             generation: u64,
             length: Option<u64>,
+            file_offset: Option<u64>,
             kind in prop::sample::select(KINDS.to_vec()),
         ) {
-            let name = ReplicaName { key: ReplicaKey::new(block, generation), length };
+            let name = ReplicaName { key: ReplicaKey::new(block, generation), length, file_offset };
             prop_assert_eq!(ReplicaName::parse(&name.file(kind)), Some((name, kind)));
         }
 

@@ -6,22 +6,25 @@
 //! 2. `fdatasync` of the data file and of the sidecar: a name must never be durable before the
 //!    bytes it stands for.
 //! 3. The data file is renamed into `blocks/`, then the sidecar. Only a pair counts as a replica,
-//!    so a crash between the two leaves a half that the next start removes, for nobody was told of
-//!    it ([`startup_plan`](crate::engine::startup_plan)).
+//!    so a crash between the two leaves a half, of which the next start makes the whole, and verifies it
+//!    ([`startup_plan`](crate::engine::startup_plan)).
 //! 4. The folder of both is synced: names are not durable before.
 //! 5. The replica enters the inventory, and the writer gets its acknowledgement.
 //!
 //! So an acknowledged replica needs two `fdatasync` and one folder sync. Not synced: `writing/`,
-//! which the files leave (if a crash brings their old names back, those are removed, and the new
-//! ones stay); the folders above, which exist since the data folder was set up; attributes such as
+//! which the files leave (if a crash brings their old names back, the block is open again, or has both names); the folders above, which exist since the data folder was set up; attributes such as
 //! times, which nothing depends on.
 //!
 //! A writer that does not wait for stable storage skips 2 and 4. Its sidecar is named `.unsynced`
 //! until a late sync has made up for both ([`late_sync`](super::late_sync)), and a start that finds
 //! such a name verifies every byte.
+//!
+//! A block that was put on stable storage while it was open must be found again whatever a crash does to names: it is
+//! published with all syncs, and `writing/` is synced too before step 3, so that its sidecar has a name as well.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use doldam_proto::digest::BlockTree;
 use doldam_proto::digest::block::BlockDigest;
@@ -29,7 +32,7 @@ use doldam_runtime::disk::OpenMode;
 
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
-use super::partial::PartialReplica;
+use super::partial::{PartialReplica, remove_unfinished};
 use super::sidecar::encode_sidecar;
 use crate::engine::replica::{Replica, ReplicaState};
 use crate::engine::startup_plan::Place;
@@ -39,7 +42,7 @@ impl PartialReplica {
     /// stable storage when this returns; without, a late sync will follow, unless too many wait
     /// already. Says whether it is durable.
     ///
-    /// Blocks on the disk. After an error nothing of the block is left.
+    /// Blocks on the disk. After an error the block is as it was before.
     ///
     /// # Errors
     /// If the disk is full or fails, or a newer generation of the block came meanwhile.
@@ -49,24 +52,33 @@ impl PartialReplica {
         digest: &BlockDigest,
         sync: bool,
     ) -> Result<bool, StoreError> {
-        let sync = sync || !self.store.late_syncs().has_room();
+        let sync = sync || self.file.was_synced() || !self.store.late_syncs().has_room();
         let name = ReplicaName::whole(self.key, tree.length());
         let layout = self.volume.layout();
         let aside = layout.file(Place::Writing, &name, FileKind::Side);
         let state = if sync { ReplicaState::Final } else { ReplicaState::Unsynced };
         let data = layout.file(Place::Blocks, &name, FileKind::Data);
         let side = layout.file(Place::Blocks, &name, FileKind::side_of(state));
+        let open = self.file.path();
 
-        let published = self
+        let prepared = self
             .write_sidecar(&aside, &encode_sidecar(self.key, tree, digest), sync)
+            .and_then(|()| self.sync_names_of_open())
             .and_then(|()| self.check_newest())
-            .and_then(|()| self.rename(&self.data_path, &data))
-            .and_then(|()| self.rename(&aside, &side))
-            .and_then(|()| if sync { self.sync_folder(&data) } else { Ok(()) });
+            .and_then(|()| self.rename(&open, &data));
+        let published = prepared.and_then(|()| {
+            let renamed = self
+                .rename(&aside, &side)
+                .and_then(|()| if sync { self.sync_folder(&data) } else { Ok(()) });
+            renamed.inspect_err(|_| {
+                remove_unfinished(&self.volume, &side);
+                if let Err(failure) = self.rename(&data, &open) {
+                    tracing::warn!(%failure, "an open block is not where the next writer looks");
+                }
+            })
+        });
         if let Err(failure) = self.note(published) {
-            for path in [&side, &data, &aside] {
-                self.remove_leftover(path);
-            }
+            remove_unfinished(&self.volume, &aside);
             return Err(failure);
         }
         self.published = true;
@@ -86,15 +98,29 @@ impl PartialReplica {
         let side = disk.open(aside, OpenMode::CreateNew).map_err(failed("creating a sidecar"))?;
         side.write_all_at(bytes, 0).map_err(failed("writing a sidecar"))?;
         if sync {
-            self.data.sync_data().map_err(StoreError::disk(&self.data_path, "syncing a block"))?;
+            self.sync_data()?;
             side.sync_data().map_err(failed("syncing a sidecar"))?;
         }
         Ok(())
     }
 
+    fn sync_data(&self) -> Result<(), StoreError> {
+        self.file.sync_data()
+    }
+
+    /// If somebody relies on the block as it is open, its sidecar must not be lost with the name of the folder's.
+    fn sync_names_of_open(&self) -> Result<(), StoreError> {
+        if !self.file.was_synced() {
+            return Ok(());
+        }
+        let folder = self.volume.layout().place(Place::Writing);
+        let synced = self.volume.disk().sync_dir(&folder);
+        synced.map_err(StoreError::disk(folder, "syncing the folder of open blocks"))
+    }
+
     /// A writer that was overtaken must not publish: its generation is fenced off.
     fn check_newest(&self) -> Result<(), StoreError> {
-        match self.store.state().newer_than(self.key) {
+        match self.store.state().newer_than(self.key, self.purpose) {
             Some(found) => Err(StoreError::OtherGeneration { key: self.key, found }),
             None => Ok(()),
         }
@@ -111,19 +137,19 @@ impl PartialReplica {
         synced.map_err(StoreError::disk(folder, "syncing a folder of replicas"))
     }
 
-    fn remove_leftover(&self, path: &Path) {
-        // Most are not there; what cannot be removed now is removed by the next start.
-        if let Err(cause) = self.volume.disk().remove_file(path)
-            && cause.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %cause, "cannot remove an unfinished block");
-        }
-    }
-
     fn enter(&self, name: ReplicaName, state: ReplicaState) {
         let length = name.length.unwrap_or_default();
         let replica = Replica { length, volume: self.volume.index(), state };
-        let replaced = self.store.state().inventory.insert(self.key, replica);
+        // In one step: a reader finds the one or the other.
+        let (replaced, superseded) = {
+            let mut state = self.store.state();
+            let open = state.open.remove(self.key);
+            (state.inventory.insert(self.key, replica), open)
+        };
+        if let Some(open) = superseded.filter(|open| !Arc::ptr_eq(open, &self.file)) {
+            // A repair copy came where a writer of the same generation had left: it is the whole of that.
+            remove_unfinished(&open.volume, &open.path());
+        }
         if state == ReplicaState::Unsynced {
             self.store.late_syncs().push(self.key, false);
         }

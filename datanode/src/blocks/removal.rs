@@ -17,12 +17,13 @@ use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
 use super::store::{BlockStore, Claim};
 use super::volume::Volume;
+use crate::engine::open_blocks::Claimed;
 use crate::engine::outbox::ReplicaEvent;
 use crate::engine::replica::{Replica, ReplicaKey, ReplicaState};
 use crate::engine::startup_plan::Place;
 
 /// The unsynced name first: a late sync may turn it into the other at any moment, and never back.
-const KINDS: [FileKind; 3] = [FileKind::Data, FileKind::UnsyncedSide, FileKind::Side];
+pub(super) const KINDS: [FileKind; 3] = [FileKind::Data, FileKind::UnsyncedSide, FileKind::Side];
 
 impl BlockStore {
     /// Takes a replica out of use because of `what`, and has the namenode told. Does nothing if it
@@ -66,7 +67,7 @@ impl BlockStore {
     /// # Errors
     /// If it cannot be removed; it is still here then.
     pub(crate) fn drop_replica(self: &Arc<Self>, key: ReplicaKey) -> Result<bool, StoreError> {
-        self.drop_if(key, |_| true)
+        Ok(self.drop_if(key, |_| true)? || self.drop_open(key)?)
     }
 
     /// As [`drop_replica`](Self::drop_replica), but a good one stays. Says whether a bad one was here.
@@ -90,7 +91,7 @@ impl BlockStore {
             state.inventory.remove(key);
             // Nobody may write it anew while its files go. If somebody does already, it is in
             // quarantine.
-            let claimed = state.claimed.insert(key);
+            let claimed = state.open.take(key, Claimed::Taken).is_ok();
             (replica, claimed.then(|| Claim::held(Arc::clone(self), key)))
         };
         // Its files may be on their way to the quarantine just now.
@@ -113,6 +114,36 @@ impl BlockStore {
         }
         empty_trash(volume, &name);
         drop((moving, claim));
+        self.news().event(key, ReplicaEvent::Dropped);
+        Ok(true)
+    }
+
+    /// Removes what a writer left of a block. Says whether there was something.
+    fn drop_open(self: &Arc<Self>, key: ReplicaKey) -> Result<bool, StoreError> {
+        let (file, claim) = {
+            let mut state = self.state();
+            let Some(file) = state.open.get(key).cloned() else { return Ok(false) };
+            let taken = state.open.take(key, Claimed::Taken);
+            taken.map_err(|refusal| StoreError::refused(key, refusal))?;
+            state.open.remove(key);
+            // Its own generation may not come again either, but nothing is here to say so.
+            state.fence(key);
+            (file, Claim::held(Arc::clone(self), key))
+        };
+        let (volume, path) = (&file.volume, file.path());
+        let name = ReplicaName::open(key, file.file_offset);
+        let trash = volume.layout().file(Place::Trash, &name, FileKind::Data);
+        match volume.disk().rename(&path, &trash) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                let failure = StoreError::disk(&path, "moving an open block")(cause);
+                volume.note_error(&failure);
+                self.state().open.insert(key, Arc::clone(&file));
+                return Err(failure);
+            }
+            Ok(()) | Err(_) => {}
+        }
+        empty_trash(volume, &name);
+        drop(claim);
         self.news().event(key, ReplicaEvent::Dropped);
         Ok(true)
     }

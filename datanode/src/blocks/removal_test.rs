@@ -122,7 +122,7 @@ fn a_bad_replica_that_cannot_be_moved_is_out_of_use_all_the_same() {
 fn dropping_the_bad_replica_does_not_touch_the_one_being_written_in_its_place() {
     let fixture = fixture();
     fixture.store.quarantine(key(1), "rot");
-    let mut partial = fixture.store.begin_write(key(1), 100).unwrap();
+    let mut partial = fixture.store.begin_write(key(1), 0, 100).unwrap();
     partial.write(0, &bytes(100)).unwrap();
     assert!(fixture.store.drop_replica(key(1)).unwrap());
     let (tree, digest) = crate::testing::tree_of(0, &bytes(100));
@@ -141,7 +141,7 @@ fn writers_and_droppers_of_one_block_at_once_leave_a_whole_replica_or_none() {
                 for _ in 0..50 {
                     if round % 2 == 0 {
                         _ = store.drop_replica(key(1));
-                    } else if let Ok(mut partial) = store.begin_write(key(1), 100) {
+                    } else if let Ok(mut partial) = store.begin_write(key(1), 0, 100) {
                         partial.write(0, &bytes(100)).unwrap();
                         let (tree, digest) = crate::testing::tree_of(0, &bytes(100));
                         partial.publish(&tree, &digest, round == 1).unwrap();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use doldam_proto::id::{ClusterId, NodeUuid};
-use doldam_proto::limits::BLOCK_BYTES_MAX;
+use doldam_proto::limits::{BLOCK_BYTES_MAX, GROUP_BYTES};
 use doldam_runtime::Seams;
 use tracing::{info, warn};
 
@@ -30,10 +30,23 @@ pub(crate) struct Scan {
     pub(crate) replicas: BTreeMap<ReplicaKey, Replica>,
     /// Why some of them are bad, where that is known.
     pub(crate) damage: Vec<(ReplicaKey, String)>,
+    /// Blocks that writers left.
+    pub(crate) open: Vec<FoundOpen>,
     /// Blocks that nobody was told of and that were removed.
     pub(crate) removed: u64,
     /// Files that are none of ours.
     pub(crate) unknown: Vec<PathBuf>,
+}
+
+/// An open block, as it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FoundOpen {
+    /// Which.
+    pub(crate) key: ReplicaKey,
+    /// Where the block starts in its file.
+    pub(crate) file_offset: u64,
+    /// Length of its file: every byte was verified before it was written.
+    pub(crate) length: u64,
 }
 
 /// The files of one replica, by place.
@@ -171,17 +184,23 @@ fn list(
             // A name in the wrong folder would not be found again.
             !entry.is_dir && volume.layout().file(place, name, *kind) == path
         });
-        let Some((name, kind)) = parsed.filter(|(name, _)| belongs(place, name)) else {
+        let Some((name, kind)) = parsed.filter(|(name, kind)| belongs(place, name, *kind)) else {
             scan.unknown.push(path);
             continue;
         };
+        let entry = Entry { name, kind, bytes: entry.bytes };
         let of_key = files.entry(name.key).or_default();
         let (found, entries) = match kind {
+            FileKind::Copy => {
+                // Nothing of a repair copy is worth more than copying it again.
+                remove(volume, place, &entry);
+                scan.removed += 1;
+                continue;
+            }
             FileKind::Data => (&mut of_key.found.data, &mut of_key.data),
             FileKind::Side | FileKind::UnsyncedSide => (&mut of_key.found.side, &mut of_key.side),
         };
         found.insert(place);
-        let entry = Entry { name, kind, bytes: entry.bytes };
         if entries.insert(place, entry).is_some() {
             scan.unknown.push(path); // Two of one kind: only damage from outside makes them.
         }
@@ -190,12 +209,20 @@ fn list(
 }
 
 /// Only what is being received has no length yet.
-fn belongs(place: Place, name: &ReplicaName) -> bool {
-    match place {
-        Place::Blocks | Place::Quarantine => {
-            name.length.is_some_and(|length| (1..=BLOCK_BYTES_MAX).contains(&length))
-        }
-        Place::Writing | Place::Trash => true,
+fn belongs(place: Place, name: &ReplicaName, kind: FileKind) -> bool {
+    let is_whole = name.file_offset.is_none()
+        && name.length.is_some_and(|length| (1..=BLOCK_BYTES_MAX).contains(&length));
+    let is_open = name.length.is_none()
+        && name.file_offset.is_some_and(|offset| {
+            offset.is_multiple_of(GROUP_BYTES) && offset.checked_add(BLOCK_BYTES_MAX).is_some()
+        });
+    match (place, kind) {
+        (Place::Blocks | Place::Quarantine, FileKind::Copy) => false,
+        (Place::Blocks | Place::Quarantine, _) | (Place::Writing, FileKind::Side) => is_whole,
+        (Place::Writing, FileKind::Data) => is_open,
+        (Place::Writing, FileKind::Copy) => name.file_offset.is_none(),
+        (Place::Writing, FileKind::UnsyncedSide) => false,
+        (Place::Trash, _) => true,
     }
 }
 
@@ -208,14 +235,57 @@ fn settle(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
     for (place, entry) in removed {
         remove(volume, *place, entry);
     }
+    if plan.is_open {
+        keep_open(volume, key, files, scan);
+    } else if plan.standing == Standing::Gone {
+        scan.removed += 1;
+    }
     match plan.standing {
-        Standing::Gone => scan.removed += 1,
+        Standing::Gone => {}
         Standing::Published => settle_published(volume, key, files, scan),
+        Standing::HalfPublished => finish_publishing(volume, key, files, scan),
         Standing::Quarantined { damage } => {
             let name_from = [Place::Quarantine, Place::Blocks];
             settle_bad(volume, key, files, name_from, damage.map(str::to_owned), scan);
         }
     }
+}
+
+/// Keeps an open block, unless there is nothing of it.
+fn keep_open(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
+    let Some(entry) = files.data.get(&Place::Writing) else { return };
+    if entry.bytes == 0 {
+        remove(volume, Place::Writing, entry);
+        scan.removed += 1;
+        return;
+    }
+    let (file_offset, length) = (entry.name.file_offset.unwrap_or_default(), entry.bytes);
+    scan.open.push(FoundOpen { key, file_offset, length });
+}
+
+/// Moves a sidecar to its data file. Whether either was synced nobody knows, so both are verified.
+fn finish_publishing(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
+    let (Some(data), Some(side)) =
+        (files.data.get(&Place::Blocks), files.side.get(&Place::Writing))
+    else {
+        return; // Half published means that both are there.
+    };
+    let moved = if side.name == data.name {
+        let from = volume.layout().file(Place::Writing, &side.name, FileKind::Side);
+        let to = volume.layout().file(Place::Blocks, &side.name, FileKind::UnsyncedSide);
+        volume.disk().rename(&from, &to).map_err(|cause| cause.to_string())
+    } else {
+        Err("they have different lengths".to_owned())
+    };
+    if let Err(why) = moved {
+        let damage = Some(format!("its sidecar cannot be moved to its data file: {why}"));
+        return settle_bad(volume, key, files, [Place::Blocks, Place::Quarantine], damage, scan);
+    }
+    let kind = FileKind::UnsyncedSide;
+    let mut whole = Files { found: files.found, ..Files::default() };
+    whole.data.insert(Place::Blocks, *data);
+    whole.side.insert(Place::Blocks, Entry { kind, ..*side });
+    settle_published(volume, key, &whole, scan);
 }
 
 fn settle_published(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut Scan) {
@@ -225,7 +295,8 @@ fn settle_published(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut 
     };
     let length = data.name.length.unwrap_or_default();
     let expected = sidecar_bytes(length);
-    let damage = if data.bytes != length {
+    // It may be longer: what was appended to it is in the same file.
+    let damage = if data.bytes < length {
         Some(format!("its data file has {} bytes instead of {length}", data.bytes))
     } else if side.name.length != data.name.length || side.bytes != expected {
         Some(format!("its sidecar has {} bytes instead of {expected}", side.bytes))
@@ -237,7 +308,7 @@ fn settle_published(volume: &Volume, key: ReplicaKey, files: &Files, scan: &mut 
     }
     let state = match side.kind {
         FileKind::UnsyncedSide => ReplicaState::Unsynced,
-        FileKind::Data | FileKind::Side => ReplicaState::Final,
+        FileKind::Data | FileKind::Copy | FileKind::Side => ReplicaState::Final,
     };
     scan.replicas.insert(key, Replica { length, volume: volume.index(), state });
 }

@@ -281,7 +281,7 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
     for step in ["write side", "sync data", "sync side", "rename data", "rename side", "done"] {
         let folder = folder();
         let store = open_store(FaultyDisk::default().handle(), &[folder.path()]);
-        let mut partial = store.begin_write(KEY, 1 << 20).unwrap();
+        let mut partial = store.begin_write(KEY, 0, 1 << 20).unwrap();
         partial.write(0, &content).unwrap();
         // The files as they are at this step, made by hand, with the store forgotten rather than
         // dropped.

@@ -1,10 +1,9 @@
 //! The replicas of all data folders: what may be read, written and dropped.
 //!
-//! One lock guards the inventory and the set of blocks being received; it is never held during I/O.
+//! One lock guards the inventory and what is known of open blocks; it is never held during I/O.
 //! A replica is in the inventory only while both its files are whole and published (see
 //! [`publish`](super::publish)), so whoever finds it there may open it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,13 +11,18 @@ use std::sync::Arc;
 use doldam_proto::id::Generation;
 use doldam_runtime::disk::{DiskFile, OpenMode};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::late_sync::LateSyncs;
 use super::layout::{FileKind, ReplicaName};
+use super::open::OpenFile;
+use super::partial::Purpose;
 use super::sidecar::Sidecar;
 use super::volume::Volume;
 use super::{StoreError, is_damage};
 use crate::engine::inventory::Inventory;
+use crate::engine::open_blocks::{Claimed, OpenBlocks};
 use crate::engine::replica::{Replica, ReplicaKey, ReplicaState, VolumeIndex};
 use crate::engine::startup_plan::Place;
 use crate::news::News;
@@ -31,14 +35,16 @@ pub(crate) struct BlockStore {
     quarantining: Mutex<()>,
     late_syncs: LateSyncs,
     news: Arc<News>,
+    /// Somebody gave back a block.
+    released: Notify,
 }
 
 /// What the lock guards.
 pub(crate) struct State {
     /// What is held.
     pub(crate) inventory: Inventory,
-    /// What is being received, or removed: nobody else may write it meanwhile.
-    pub(crate) claimed: BTreeSet<ReplicaKey>,
+    /// What is being received, was left by its writer, or is being removed.
+    pub(crate) open: OpenBlocks<Arc<OpenFile>, CancellationToken>,
 }
 
 /// A replica, open to be read. It can be read to the end even if it is dropped meanwhile.
@@ -51,6 +57,8 @@ pub(crate) struct OpenReplica {
     pub(crate) data: Box<dyn DiskFile>,
     /// Path of its bytes, for errors.
     pub(crate) data_path: PathBuf,
+    /// The data folder it lies in.
+    pub(crate) volume: VolumeIndex,
     /// Its sidecar.
     pub(crate) sidecar: Sidecar,
 }
@@ -58,9 +66,9 @@ pub(crate) struct OpenReplica {
 impl BlockStore {
     /// Over the data folders and what was found in them.
     pub(crate) fn new(volumes: Vec<Arc<Volume>>, inventory: Inventory, news: Arc<News>) -> Self {
-        let state = State { inventory, claimed: BTreeSet::new() };
-        let (state, quarantining) = (Mutex::new(state), Mutex::default());
-        Self { volumes, state, quarantining, late_syncs: LateSyncs::default(), news }
+        let state = Mutex::new(State { inventory, open: OpenBlocks::default() });
+        let (quarantining, late_syncs) = (Mutex::default(), LateSyncs::default());
+        Self { volumes, state, quarantining, late_syncs, news, released: Notify::new() }
     }
 
     /// The data folders in the order of the configuration.
@@ -148,7 +156,8 @@ impl BlockStore {
             .open(&data_path, OpenMode::Read)
             .map_err(StoreError::disk(&data_path, "opening a block"))?;
         let found = data.len().map_err(StoreError::disk(&data_path, "opening a block"))?;
-        if found != replica.length {
+        // It may be longer: what was appended to it is in the same file.
+        if found < replica.length {
             let what = format!("its data file has {found} bytes instead of {}", replica.length);
             return Err(StoreError::Damaged { key, what });
         }
@@ -163,38 +172,80 @@ impl BlockStore {
             }
             opened => opened,
         }?;
-        Ok(OpenReplica { key, length: replica.length, data, data_path, sidecar })
+        let Replica { length, volume, .. } = replica;
+        Ok(OpenReplica { key, length, data, data_path, volume, sidecar })
     }
 
-    /// Whether a block may be received under `key`; if so, nobody else may until the claim is
-    /// dropped.
+    /// Whether a block may be received under `key` from its first byte on; if so, nobody else may until the claim is
+    /// dropped. Writers under older generations are told to leave.
     ///
     /// A bad replica does not stand in the way: the new one takes its place.
     ///
     /// # Errors
     /// If it is here already, is being received, or something newer is here.
-    pub(crate) fn claim(self: &Arc<Self>, key: ReplicaKey) -> Result<Claim, StoreError> {
+    pub(crate) fn claim_anew(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+        fenced: &CancellationToken,
+    ) -> Result<Claim, StoreError> {
         let mut state = self.state();
-        if state.inventory.get(key).is_some_and(|replica| replica.is_good()) {
-            return Err(StoreError::Exists { key });
-        }
-        if let Some(found) = state.newer_than(key) {
-            return Err(StoreError::OtherGeneration { key, found });
-        }
-        if !state.claimed.insert(key) {
-            return Err(StoreError::BeingWritten { key });
-        }
+        state.check_absent(key)?;
+        let stored = state.inventory.newest(key.block);
+        let claimed = state.open.claim_anew(key, fenced.clone(), stored);
+        claimed.map_err(|refusal| StoreError::refused(key, refusal))?;
+        state.fence(key);
         drop(state);
         Ok(Claim::held(Arc::clone(self), key))
+    }
+
+    /// The same for a repair copy.
+    ///
+    /// # Errors
+    /// As there, but what is open stands in the way of none.
+    pub(crate) fn claim_copy(self: &Arc<Self>, key: ReplicaKey) -> Result<Claim, StoreError> {
+        let mut state = self.state();
+        state.check_absent(key)?;
+        let stored = state.inventory.newest(key.block);
+        let claimed = state.open.claim(key, Claimed::Copy, stored);
+        claimed.map_err(|refusal| StoreError::refused(key, refusal))?;
+        drop(state);
+        Ok(Claim::held(Arc::clone(self), key))
+    }
+
+    /// Waits until somebody gave back a block since `notified` was enabled. Cancel-safe.
+    pub(crate) fn released(&self) -> tokio::sync::futures::Notified<'_> {
+        self.released.notified()
     }
 }
 
 impl State {
-    /// The newest generation of the block, held or being received, if it is newer than `key`'s.
-    pub(crate) fn newer_than(&self, key: ReplicaKey) -> Option<Generation> {
-        let newest = ReplicaKey { generation: Generation(u64::MAX), ..key };
-        let received = self.claimed.range(key..=newest).next_back().map(|key| key.generation);
-        received.max(self.inventory.newest(key.block)).filter(|newest| *newest > key.generation)
+    /// Whether a replica may be written under `key`: a bad one does not stand in the way.
+    ///
+    /// # Errors
+    /// If a good one is here.
+    pub(super) fn check_absent(&self, key: ReplicaKey) -> Result<(), StoreError> {
+        match self.inventory.get(key) {
+            Some(replica) if replica.is_good() => Err(StoreError::Exists { key }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses generations of the block below `key`'s from now on, and tells writers under them to leave.
+    pub(crate) fn fence(&mut self, key: ReplicaKey) {
+        // Below the first there is none: most blocks are written once.
+        if key.generation > Generation(1) {
+            self.open.fence(key);
+            self.open.writers_below(key).for_each(CancellationToken::cancel);
+        }
+    }
+
+    /// The newest generation of the block that was seen, if it is newer than `key`'s.
+    pub(crate) fn newer_than(&self, key: ReplicaKey, purpose: Purpose) -> Option<Generation> {
+        let stored = self.inventory.newest(key.block);
+        match purpose {
+            Purpose::Write => self.open.newer_than(key, stored),
+            Purpose::Copy => self.open.newer_than_copy(key, stored),
+        }
     }
 }
 
@@ -213,6 +264,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.store.state().claimed.remove(&self.key);
+        self.store.state().open.release(self.key);
+        self.store.released.notify_waiters();
     }
 }

@@ -89,13 +89,21 @@ impl Inventory {
         self.replicas.get(&key).copied()
     }
 
-    /// The newest generation of a block that is held here.
-    pub(crate) fn newest(&self, block: BlockId) -> Option<Generation> {
+    /// All replicas of a block, the oldest generation first.
+    pub(crate) fn of_block(
+        &self,
+        block: BlockId,
+    ) -> impl DoubleEndedIterator<Item = (ReplicaKey, Replica)> + '_ {
         let all = ReplicaKey { block, generation: Generation(0) }..=ReplicaKey {
             block,
             generation: Generation(u64::MAX),
         };
-        self.replicas.range(all).next_back().map(|(key, _)| key.generation)
+        self.replicas.range(all).map(|(key, replica)| (*key, *replica))
+    }
+
+    /// The newest generation of a block that is held here.
+    pub(crate) fn newest(&self, block: BlockId) -> Option<Generation> {
+        self.of_block(block).next_back().map(|(key, _)| key.generation)
     }
 
     /// The replica that follows `after` in order, or the first.

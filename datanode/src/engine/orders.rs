@@ -28,6 +28,8 @@ pub(crate) struct OrderLimits {
     pub(crate) drops_max: usize,
     /// Verifications.
     pub(crate) verifies_max: usize,
+    /// Recoveries of blocks that writers left, and what is made of them.
+    pub(crate) recoveries_max: usize,
 }
 
 /// What became of an order.
@@ -61,6 +63,7 @@ enum Lane {
     Copy,
     Drop,
     Verify,
+    Recover,
     Report,
 }
 
@@ -192,6 +195,7 @@ impl OrderBook {
             Lane::Copy => self.limits.copies_max,
             Lane::Drop => self.limits.drops_max,
             Lane::Verify => self.limits.verifies_max,
+            Lane::Recover => self.limits.recoveries_max,
             Lane::Report => 1,
         }
     }
@@ -202,6 +206,7 @@ fn lane(kind: &OrderKind) -> Lane {
         OrderKind::Copy(_) => Lane::Copy,
         OrderKind::Drop { .. } => Lane::Drop,
         OrderKind::Verify(_) => Lane::Verify,
+        OrderKind::Recover(_) | OrderKind::Finish(_) => Lane::Recover,
         OrderKind::ReportBuckets | OrderKind::ListBuckets(_) => Lane::Report,
     }
 }

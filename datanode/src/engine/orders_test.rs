@@ -6,7 +6,8 @@ use doldam_proto::id::{BlockId, Generation};
 
 use super::*;
 
-const LIMITS: OrderLimits = OrderLimits { copies_max: 2, drops_max: 2, verifies_max: 1 };
+const LIMITS: OrderLimits =
+    OrderLimits { copies_max: 2, drops_max: 2, verifies_max: 1, recoveries_max: 1 };
 
 fn drop_order(id: u64) -> Order {
     let kind = OrderKind::Drop { block: BlockId(id), generation: Generation(1), only_bad: false };

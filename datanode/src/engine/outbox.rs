@@ -29,6 +29,11 @@ pub(crate) enum ReplicaEvent {
         /// The block's value.
         value: ChainingValue,
     },
+    /// The start of a block, left by its writer, is kept here.
+    Open {
+        /// Verified bytes.
+        length: u64,
+    },
     /// It was removed as ordered.
     Dropped,
     /// It is known to be bad, and in quarantine.

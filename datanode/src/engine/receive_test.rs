@@ -78,7 +78,7 @@ fn an_empty_last_frame_ends_a_block() {
 
 #[test]
 fn frames_that_cannot_follow_are_refused_by_their_header() {
-    let mut receiver = BlockReceiver::new(0, 4 * GROUP_BYTES, None).unwrap();
+    let receiver = BlockReceiver::new(0, 4 * GROUP_BYTES, None).unwrap();
     assert_eq!(
         receiver.check_header(&FrameHeader::data(0, 0, true)),
         Err(ReceiveError::Protocol { what: "a block without a byte" })
@@ -92,11 +92,6 @@ fn frames_that_cannot_follow_are_refused_by_their_header() {
     assert_eq!(
         receiver.check_header(&FrameHeader::data(0, 4 * GROUP + 1, false)),
         Err(ReceiveError::TooLong { max: 4 * GROUP_BYTES, found: 4 * GROUP_BYTES + 1 })
-    );
-    take(&mut receiver, &frame(0, 0, &bytes(GROUP - 1), None)).unwrap();
-    assert_eq!(
-        receiver.check_header(&FrameHeader::data(GROUP_BYTES - 1, 1, false)),
-        Err(ReceiveError::Protocol { what: "bytes after a group that was not full" })
     );
 }
 
@@ -136,28 +131,141 @@ fn a_copy_must_be_the_one_that_was_ordered() {
     assert!(matches!(receiver.check_header(&whole.0), Err(ReceiveError::TooLong { .. })));
 }
 
+fn ack(received: u64, synced: u64) -> Ack {
+    Ack { received, synced }
+}
+
 #[test]
 fn acknowledged_is_what_both_sides_have() {
-    let mut progress = Progress::new(true);
+    let mut progress = Progress::new(0, Some(0));
     progress.local(100);
     assert_eq!(progress.next_ack(), None);
-    progress.downstream(60, 100).unwrap();
-    assert_eq!((progress.next_ack(), progress.outstanding(100)), (Some(60), 40));
+    progress.downstream(ack(60, 0), 100).unwrap();
+    assert_eq!((progress.next_ack(), progress.outstanding(100, 0)), (Some(ack(60, 0)), 40));
     assert_eq!(progress.next_ack(), None);
-    progress.downstream(100, 100).unwrap();
-    assert_eq!((progress.next_ack(), progress.outstanding(100)), (Some(100), 0));
+    progress.downstream(ack(100, 0), 100).unwrap();
+    assert_eq!((progress.next_ack(), progress.outstanding(100, 0)), (Some(ack(100, 0)), 0));
 
-    let mut alone = Progress::new(false);
+    let mut alone = Progress::new(0, None);
     alone.local(5);
-    assert_eq!((alone.next_ack(), alone.outstanding(5)), (Some(5), 0));
+    assert_eq!((alone.next_ack(), alone.outstanding(5, 5)), (Some(ack(5, 0)), 0));
+}
+
+#[test]
+fn synced_is_what_both_sides_have_on_stable_storage() {
+    let mut progress = Progress::new(0, Some(0));
+    progress.local(100);
+    progress.downstream(ack(100, 0), 100).unwrap();
+    progress.local_synced(100);
+    assert_eq!((progress.next_ack(), progress.outstanding(100, 100)), (Some(ack(100, 0)), 100));
+    progress.downstream(ack(100, 70), 100).unwrap();
+    assert_eq!((progress.next_ack(), progress.outstanding(100, 100)), (Some(ack(100, 70)), 30));
+    progress.downstream(ack(100, 100), 100).unwrap();
+    assert_eq!((progress.next_ack(), progress.outstanding(100, 100)), (Some(ack(100, 100)), 0));
+}
+
+#[test]
+fn a_node_that_is_fed_holds_acknowledgements_back_until_it_has_what_was_there_before() {
+    let mut progress = Progress::new(50, Some(0));
+    assert_eq!(progress.acknowledged(), ack(50, 0));
+    progress.downstream(ack(50, 0), 50).unwrap();
+    assert_eq!(progress.next_ack(), None);
+    progress.local(80);
+    progress.downstream(ack(70, 0), 80).unwrap();
+    assert_eq!(progress.next_ack(), Some(ack(70, 0)));
 }
 
 #[test]
 fn a_downstream_that_acknowledges_nonsense_is_refused() {
-    let mut progress = Progress::new(true);
-    assert!(progress.downstream(101, 100).is_err());
-    progress.downstream(50, 100).unwrap();
-    assert!(progress.downstream(49, 100).is_err());
+    let mut progress = Progress::new(0, Some(0));
+    assert!(progress.downstream(ack(101, 0), 100).is_err());
+    assert!(progress.downstream(ack(50, 51), 100).is_err());
+    progress.downstream(ack(50, 30), 100).unwrap();
+    assert!(progress.downstream(ack(49, 30), 100).is_err());
+    assert!(progress.downstream(ack(50, 29), 100).is_err());
+}
+
+/// A frame that starts where the group that is not full does, as a flushing sender makes it.
+fn again(file_offset: u64, from: usize, block: &[u8], whole: bool) -> (FrameHeader, Vec<u8>) {
+    let start = from / GROUP * GROUP;
+    frame(file_offset, start as u64, &block[start..], whole.then_some(block))
+}
+
+#[test]
+fn a_group_that_was_not_full_comes_again_and_only_what_is_new_is_stored() {
+    let lengths = [1, 1024, 1025, GROUP - 1, GROUP, GROUP + 1, 2 * GROUP - 1, 2 * GROUP, 3 * GROUP];
+    for file_offset in [0, 8 * GROUP_BYTES] {
+        let block = bytes(3 * GROUP);
+        let mut receiver = BlockReceiver::new(file_offset, 4 * GROUP_BYTES, None).unwrap();
+        let mut stored = Vec::new();
+        for length in lengths {
+            let before = receiver.length() as usize;
+            let (header, body) = again(file_offset, before, &block[..length], length == 3 * GROUP);
+            receiver.check_header(&header).unwrap();
+            let verified = receiver.verify(&header, &body).unwrap();
+            assert_eq!(
+                (verified.offset, verified.payload),
+                (before as u64, &block[before..length])
+            );
+            stored.extend_from_slice(verified.payload);
+            let expected = values(file_offset, &block[..length]);
+            assert_eq!(receiver.tree().groups(), expected, "{length} bytes");
+        }
+        assert!(stored == block);
+    }
+}
+
+#[test]
+fn a_group_that_comes_again_is_what_it_was_and_no_shorter() {
+    let block = bytes(GROUP + 1000);
+    let begun = || {
+        let mut receiver = BlockReceiver::new(0, 4 * GROUP_BYTES, None).unwrap();
+        take(&mut receiver, &frame(0, 0, &block, None)).unwrap();
+        receiver
+    };
+    // The same length again is no news, and allowed; a byte less is not.
+    take(&mut begun(), &again(0, GROUP + 1000, &block, true)).unwrap();
+    let shorter = again(0, GROUP + 999, &block[..GROUP + 999], false);
+    assert!(matches!(take(&mut begun(), &shorter), Err(ReceiveError::Protocol { .. })));
+    // Other bytes, under values that fit them.
+    let mut other = bytes(GROUP + 2000);
+    other[GROUP + 999] ^= 1;
+    let other = again(0, GROUP + 1000, &other, false);
+    let refused = take(&mut begun(), &other);
+    assert_eq!(refused, Err(ReceiveError::NotTheSame { offset: GROUP_BYTES }));
+    // It starts where the group does, and nowhere else.
+    for offset in [0, 2 * GROUP_BYTES] {
+        let refused = begun().check_header(&FrameHeader::data(offset, 2 * GROUP, false));
+        let expected = GROUP_BYTES;
+        assert_eq!(refused, Err(ReceiveError::OutOfOrder { expected, found: offset }));
+    }
+}
+
+#[test]
+fn frames_without_bytes_sync_or_end_a_block_in_the_middle_of_a_group() {
+    let block = bytes(GROUP + 5);
+    let mut receiver = BlockReceiver::new(0, 2 * GROUP_BYTES, None).unwrap();
+    take(&mut receiver, &frame(0, 0, &block, None)).unwrap();
+    let sync = FrameHeader::sync(0, 0);
+    receiver.check_header(&sync).unwrap();
+    let verified = receiver.verify(&sync, &[]).unwrap();
+    assert_eq!(verified, Verified { offset: block.len() as u64, payload: &[], finished: None });
+    take(&mut receiver, &frame(0, 0, &[], Some(&block))).unwrap();
+}
+
+#[test]
+fn what_is_here_already_is_gone_on_with() {
+    let block = bytes(2 * GROUP + 9);
+    for here in [1, GROUP, GROUP + 7] {
+        let mut tree = BlockTree::new(0);
+        block[..here].chunks(GROUP).for_each(|group| {
+            tree.push_group(group);
+        });
+        let mut receiver = BlockReceiver::resumed(tree.clone(), 4 * GROUP_BYTES).unwrap();
+        take(&mut receiver, &again(0, here, &block, true)).unwrap();
+        let refused = BlockReceiver::resumed(tree, here as u64 - 1).unwrap_err();
+        assert_eq!(refused, ReceiveError::TooLong { max: here as u64 - 1, found: here as u64 });
+    }
 }
 
 proptest! {
@@ -186,7 +294,8 @@ proptest! {
         let mut receiver = BlockReceiver::new(0, 4 * GROUP_BYTES, None).unwrap();
         for (offset, payload_bytes, last, filling) in frames {
             let offset = if honest { receiver.length() } else { offset / GROUP_BYTES * GROUP_BYTES };
-            let payload = vec![filling; payload_bytes as usize];
+            let partial = (receiver.length() % GROUP_BYTES) as usize;
+            let payload = vec![filling; payload_bytes as usize + if honest { partial } else { 0 }];
             let (header, body) = if honest && !payload.is_empty() {
                 frame(0, offset / GROUP_BYTES * GROUP_BYTES, &payload, None)
             } else {

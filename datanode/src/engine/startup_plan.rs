@@ -6,10 +6,10 @@
 //! | data in | sidecar in | how it came about | what is done |
 //! |---|---|---|---|
 //! | `blocks` | `blocks` | a replica | kept |
-//! | `writing` | `writing`, nowhere | a block whose writer had no acknowledgement | removed |
-//! | `blocks` | `writing` | stopped while publishing, not acknowledged | removed |
-//! | `writing`, nowhere | `writing` | the same (file systems may reorder renames) | removed |
-//! | `writing` | `blocks` | the same | removed |
+//! | `writing` | `writing`, `blocks`, nowhere | an open block, or stopped while publishing it | kept open, the sidecar removed |
+//! | `blocks` | `writing` | stopped between the two renames of publishing | published, to be verified |
+//! | nowhere | `writing` | its block was removed, or was a repair copy | removed |
+//! | `.copy` in `writing` | any | a repair copy whose source had no acknowledgement | removed |
 //! | `quarantine` | `quarantine` | known to be bad | kept in quarantine |
 //! | `quarantine`, `blocks` | the other of them | stopped while quarantining | finished |
 //! | `trash` | anywhere | dropped by order | removed |
@@ -19,7 +19,8 @@
 //!
 //! A new copy may be written while a bad one lies in quarantine, so a name may be met in several
 //! folders at once: whole pairs are looked for first, from the most to the least valuable, and only
-//! what is left is judged by halves.
+//! what is left is judged by halves. An open block is apart from all that: it may stand beside a bad
+//! replica, and only a whole one of the same generation, or an order to drop it, makes it go.
 
 /// The folders in which the files of a replica may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,8 @@ pub(crate) struct Found {
 pub(crate) enum Standing {
     /// Whole and published.
     Published,
+    /// Whole, with the sidecar still in `writing`: it is to be moved to the data file, and all is to be verified.
+    HalfPublished,
     /// In quarantine, whole or in part; what lies in `blocks` of it is to be moved there.
     Quarantined {
         /// What is wrong, if it was not quarantined for a reason found before.
@@ -76,6 +79,8 @@ pub(crate) enum Standing {
 pub(crate) struct Plan {
     /// What it is from now on.
     pub(crate) standing: Standing,
+    /// Whether the data file in `writing` stays, as an open block.
+    pub(crate) is_open: bool,
     /// Where data files are to be removed from.
     pub(crate) remove_data: Vec<Place>,
     /// Where sidecars are to be removed from.
@@ -85,16 +90,27 @@ pub(crate) struct Plan {
 /// Judges what was found of one replica.
 pub(crate) fn plan(found: Found) -> Plan {
     let standing = standing(found);
+    let is_dropped = found.data.trash || found.side.trash;
+    let is_whole = match standing {
+        Standing::Published | Standing::HalfPublished => true,
+        Standing::Quarantined { .. } | Standing::Gone => false,
+    };
+    let is_open = found.data.writing && !is_whole && !is_dropped;
     let keeps = |place: Place, of: Places| match standing {
         Standing::Published => place == Place::Blocks,
+        // The sidecar is moved, the data file is where it belongs.
+        Standing::HalfPublished => place == if of.blocks { Place::Blocks } else { Place::Writing },
         // A half in `blocks` is moved, unless quarantine has that half already.
         Standing::Quarantined { .. } => {
             place == Place::Quarantine || (place == Place::Blocks && !of.quarantine)
         }
         Standing::Gone => false,
     };
-    let remove = |of: Places| of.iter().filter(|place| !keeps(*place, of)).collect();
-    Plan { standing, remove_data: remove(found.data), remove_side: remove(found.side) }
+    let remove =
+        |of: Places| -> Vec<Place> { of.iter().filter(|place| !keeps(*place, of)).collect() };
+    let (mut remove_data, remove_side) = (remove(found.data), remove(found.side));
+    remove_data.retain(|place| !(is_open && *place == Place::Writing));
+    Plan { standing, is_open, remove_data, remove_side }
 }
 
 fn standing(found: Found) -> Standing {
@@ -107,8 +123,12 @@ fn standing(found: Found) -> Standing {
     }
     // Halves from here on. One whose partner is being written was never acknowledged, one whose
     // partner is being removed was dropped by order.
-    if (data.blocks && side.writing) || (side.blocks && data.writing) {
-        let bad_copy = data.quarantine || side.quarantine;
+    let bad_copy = data.quarantine || side.quarantine;
+    if data.blocks && side.writing && !data.writing && !bad_copy {
+        let is_dropped = data.trash || side.trash;
+        return if is_dropped { Standing::Gone } else { Standing::HalfPublished };
+    }
+    if (data.blocks || side.blocks) && data.writing || data.blocks && side.writing {
         return if bad_copy { Standing::Quarantined { damage: None } } else { Standing::Gone };
     }
     let kept = |of: Places| of.blocks || of.quarantine;
@@ -165,21 +185,31 @@ mod tests {
 
     const BAD: Standing = Standing::Quarantined { damage: None };
 
+    fn is_open(data: &[Place], side: &[Place]) -> bool {
+        plan(Found { data: places(data), side: places(side) }).is_open
+    }
+
     #[test]
     fn every_single_crash_point_is_recognised() {
         use Place::{Blocks, Quarantine, Trash, Writing};
         assert_eq!(judge(&[Blocks], &[Blocks]), Standing::Published);
-        assert_eq!(judge(&[Writing], &[]), Standing::Gone);
-        assert_eq!(judge(&[Writing], &[Writing]), Standing::Gone);
-        assert_eq!(judge(&[Blocks], &[Writing]), Standing::Gone);
-        assert_eq!(judge(&[Writing], &[Blocks]), Standing::Gone);
+        assert_eq!(judge(&[Blocks], &[Writing]), Standing::HalfPublished);
+        for side in [&[][..], &[Writing], &[Blocks]] {
+            assert_eq!(judge(&[Writing], side), Standing::Gone, "{side:?}");
+            assert!(is_open(&[Writing], side), "{side:?}");
+            // Both names of the data file survived.
+            assert!(side == [Blocks] || is_open(&[Writing, Blocks], side), "{side:?}");
+        }
+        assert!(!is_open(&[Writing, Blocks], &[Blocks]), "it is published");
         assert_eq!(judge(&[], &[Writing]), Standing::Gone);
         assert_eq!(judge(&[Quarantine], &[Quarantine]), BAD);
         assert_eq!(judge(&[Quarantine], &[Blocks]), BAD);
         assert_eq!(judge(&[Blocks], &[Quarantine]), BAD);
-        for other in [&[Blocks][..], &[Quarantine], &[Trash], &[]] {
-            assert_eq!(judge(&[Trash], other), Standing::Gone, "{other:?}");
-            assert_eq!(judge(other, &[Trash]), Standing::Gone, "{other:?}");
+        for other in [&[Blocks][..], &[Quarantine], &[Trash], &[Writing], &[]] {
+            for (data, side) in [(&[Trash][..], other), (other, &[Trash])] {
+                assert_eq!(judge(data, side), Standing::Gone, "{data:?} {side:?}");
+                assert!(!is_open(data, side), "{data:?} {side:?}");
+            }
         }
     }
 
@@ -204,23 +234,25 @@ mod tests {
             data: places(&[Quarantine, Blocks]),
             side: places(&[Quarantine, Writing]),
         });
-        let expected =
-            Plan { standing: BAD, remove_data: vec![Blocks], remove_side: vec![Writing] };
+        let (remove_data, remove_side) = (vec![Blocks], vec![Writing]);
+        let expected = Plan { standing: BAD, is_open: false, remove_data, remove_side };
         assert_eq!(half, expected);
         // Once it is published, the bad one goes, however far its removal came.
         let published =
             plan(Found { data: places(&[Blocks, Trash]), side: places(&[Blocks, Quarantine]) });
         let expected = Plan {
             standing: Standing::Published,
+            is_open: false,
             remove_data: vec![Trash],
             remove_side: vec![Quarantine],
         };
         assert_eq!(published, expected);
     }
 
-    /// Over all 256 combinations: at most one copy of each file is left, and only where it belongs.
+    /// Over all 256 combinations: at most one copy of each file is left, and only where it belongs, but for an open
+    /// block beside.
     #[test]
-    fn what_is_left_is_one_replica_or_nothing() {
+    fn what_is_left_is_one_replica_an_open_block_or_nothing() {
         let subsets = || {
             (0..16_u32).map(|bits| {
                 let chosen = ALL.iter().zip(0..).filter(|(_, bit)| bits >> bit & 1 == 1);
@@ -233,13 +265,23 @@ mod tests {
                 let left = |of: Places, removed: &[Place]| -> Vec<Place> {
                     of.iter().filter(|place| !removed.contains(place)).collect()
                 };
-                let (data_left, side_left) =
+                let (mut data_left, side_left) =
                     (left(data, &plan.remove_data), left(side, &plan.remove_side));
+                if plan.is_open {
+                    assert!(data_left.contains(&Place::Writing) && !data.trash && !side.trash);
+                    data_left.retain(|place| *place != Place::Writing);
+                }
                 match plan.standing {
                     Standing::Published => {
                         assert_eq!(
                             (data_left, side_left),
                             (vec![Place::Blocks], vec![Place::Blocks])
+                        );
+                    }
+                    Standing::HalfPublished => {
+                        assert_eq!(
+                            (data_left, side_left),
+                            (vec![Place::Blocks], vec![Place::Writing])
                         );
                     }
                     Standing::Gone => assert!(data_left.is_empty() && side_left.is_empty()),
@@ -255,6 +297,11 @@ mod tests {
                 // A published pair is never touched; nothing unacknowledged or dropped ever comes
                 // back.
                 assert_eq!(data.blocks && side.blocks, plan.standing == Standing::Published);
+                // What a writer may rely on is there, whatever else is.
+                let is_whole =
+                    matches!(plan.standing, Standing::Published | Standing::HalfPublished);
+                let is_dropped = data.trash || side.trash;
+                assert!(!data.writing || is_dropped || is_whole || plan.is_open);
             }
         }
     }

@@ -20,15 +20,18 @@ pub(crate) fn compose(
     bundle: Bundle,
 ) -> wire::DatanodeMessage {
     let volumes: Vec<wire::VolumeStatus> = volumes(node);
-    let (fingerprint, replicas, quarantined) = {
-        let inventory = &node.store.state().inventory;
-        (inventory.root(), inventory.len(), inventory.quarantined_count())
+    let (fingerprint, replicas, quarantined, left_open) = {
+        let state = node.store.state();
+        let left_open = state.open.without_writer().count() as u64;
+        let inventory = &state.inventory;
+        (inventory.root(), inventory.len(), inventory.quarantined_count(), left_open)
     };
     let active_streams = node.active_streams() as u64;
     node.metrics.show(&Gauges {
         active_streams,
         replicas,
         quarantined,
+        left_open,
         registered: true,
         folders: volumes
             .iter()
@@ -54,6 +57,7 @@ pub(crate) fn compose(
             message.buckets_answered = true;
         }
         Some(Report::Listings(listings)) => message.listings = listings,
+        Some(Report::Recovered(recovered)) => message.recovered.push(recovered),
         None => {}
     }
     message
@@ -65,7 +69,7 @@ fn volumes(node: &Node) -> Vec<wire::VolumeStatus> {
         wire::VolumeStatus {
             path: volume.layout().root().display().to_string(),
             capacity: space.total,
-            used: node.store.state().inventory.stored_bytes(volume.index()),
+            used: node.store.used_bytes(volume.index()),
             available: space.available,
             failed: volume.has_failed(),
         }
@@ -84,6 +88,10 @@ fn event((key, event): (ReplicaKey, ReplicaEvent)) -> wire::ReplicaEvent {
             message.set_kind(Kind::Stored);
             message.length = length;
             message.chaining_value = value.to_bytes();
+        }
+        ReplicaEvent::Open { length } => {
+            message.set_kind(Kind::Open);
+            message.length = length;
         }
         ReplicaEvent::Dropped => message.set_kind(Kind::Dropped),
         ReplicaEvent::Bad { length, what } => {

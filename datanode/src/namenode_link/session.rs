@@ -7,6 +7,7 @@ use doldam_proto::convert::datanode::Order;
 use doldam_proto::limits::TEXT_BYTES_MAX;
 use doldam_proto::wire;
 use doldam_proto::wire::datanode_service_client::DatanodeServiceClient;
+use doldam_runtime::clock::Uptime;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +25,9 @@ use crate::node::Node;
 const OUTGOING_MAX: usize = 4;
 /// Events and answers in one message.
 const EVENTS_PER_MESSAGE: usize = 1000;
+/// How often the namenode is told again of blocks that writers left: it may have missed it, or may have had a use for
+/// them that is over.
+const TELL_OPEN_INTERVAL: Duration = Duration::from_mins(3);
 /// How long the stream may take no message, or take to open.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,7 +39,8 @@ pub(super) async fn run(
     registration: Registration,
 ) -> End {
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-    let mut session = Session { node, registration, outgoing, sequence: 0 };
+    let told_open_at = node.seams.clock.now();
+    let mut session = Session { node, registration, outgoing, sequence: 0, told_open_at };
     // The first heartbeat goes in before the stream is opened: a server may wait for it before it
     // answers.
     if let Err(end) = session.send().await {
@@ -60,6 +65,7 @@ struct Session<'a> {
     registration: Registration,
     outgoing: mpsc::Sender<wire::DatanodeMessage>,
     sequence: u64,
+    told_open_at: Uptime,
 }
 
 impl Session<'_> {
@@ -123,6 +129,10 @@ impl Session<'_> {
         let now = self.node.seams.clock.now();
         let news = self.node.store.news();
         news.stream_alive(now);
+        if now.saturating_sub(self.told_open_at) >= TELL_OPEN_INTERVAL {
+            self.told_open_at = now;
+            self.node.store.tell_open();
+        }
         let mut bundle = news.take(now, EVENTS_PER_MESSAGE);
         for answer in &mut bundle.answers {
             if let Err(why) = &mut answer.result {

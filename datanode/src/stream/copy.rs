@@ -19,8 +19,9 @@ use doldam_runtime::connection::ConnectionWriter;
 use doldam_runtime::telemetry::TraceId;
 use tracing::info;
 
+use super::exchange::Exchange;
 use super::failure::{Code, Failure};
-use super::forward::{self, Exchange, Patience};
+use super::forward::{self, Patience};
 use crate::blocks::StoreError;
 use crate::blocks::store::OpenReplica;
 use crate::engine::replica::ReplicaKey;
@@ -85,10 +86,11 @@ async fn send_copy(
         position: 0,
         writer: format!("repair from {}", node.membership.address),
         repair: Some(expected),
+        resume: None,
     };
     let mut connection = forward::open(node, &next, request, trace).await?;
     let done = {
-        let exchange = Exchange::new(true);
+        let exchange = Exchange::new(0, Some(0));
         let (answers, frames) = connection.halves();
         let sending = pin!(send_frames(node, &replica, frames, &exchange, &next));
         let watching = pin!(forward::watch(answers, &exchange, &next, patience));

@@ -82,8 +82,9 @@ impl fmt::Display for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::NotFound { .. } => Code::NotFound,
-            StoreError::OtherGeneration { .. } => Code::StaleGeneration,
+            StoreError::NotFound { .. } | StoreError::TooShort { .. } => Code::NotFound,
+            StoreError::OtherGeneration { .. } | StoreError::Left { .. } => Code::StaleGeneration,
+            StoreError::OtherBytes { .. } => Code::Checksum,
             StoreError::Exists { .. } => Code::Exists,
             StoreError::BeingWritten { .. } => Code::Busy,
             StoreError::Quarantined { .. } | StoreError::Damaged { .. } => Code::Corrupt,

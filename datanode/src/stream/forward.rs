@@ -3,7 +3,6 @@
 //! Used by a node that receives and forwards ([`write`](super::write)), and by one that sends a
 //! copy of its own ([`copy`](super::copy)).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, WriteBlock};
@@ -14,13 +13,11 @@ use doldam_proto::wire;
 use doldam_runtime::connection::{ConnectionReader, StreamError};
 use doldam_runtime::pool::PooledConnection;
 use doldam_runtime::telemetry::TraceId;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::exchange::Exchange;
 use super::failure::{Code, Failure, chain};
 use crate::config::DatanodeConfig;
-use crate::engine::receive::Progress;
 use crate::node::Node;
 
 /// After a frame could not be forwarded: how long to wait for the reason that the next node gives.
@@ -28,71 +25,6 @@ const REASON_WAIT: Duration = Duration::from_secs(1);
 
 /// Longer than any sender may be silent.
 const NO_DEADLINE: Duration = Duration::from_hours(24);
-
-/// What the parts of one write share: how far it is.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    progress: Mutex<Progress>,
-    sent: AtomicU64,
-    last_sent: AtomicBool,
-    finished: AtomicBool,
-    /// Something may be acknowledged to the sender, or the write has ended.
-    acknowledge: Notify,
-    /// Something was sent to the next node.
-    forwarded: Notify,
-}
-
-impl Exchange {
-    /// At the start of a block, with or without a node to forward to.
-    pub(crate) fn new(forwards: bool) -> Self {
-        Self {
-            progress: Mutex::new(Progress::new(forwards)),
-            sent: AtomicU64::new(0),
-            last_sent: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
-            acknowledge: Notify::new(),
-            forwarded: Notify::new(),
-        }
-    }
-
-    /// A frame that ends at `end` is about to be forwarded.
-    pub(crate) fn forwarding(&self, end: u64, last: bool) {
-        self.sent.store(end, Ordering::Relaxed);
-        self.last_sent.store(last, Ordering::Relaxed);
-        self.forwarded.notify_one();
-    }
-
-    /// Everything below `end` is written here.
-    pub(crate) fn written(&self, end: u64) {
-        self.progress.lock().local(end);
-        self.acknowledge.notify_one();
-    }
-
-    /// The write has ended, well or not.
-    pub(crate) fn finish(&self) {
-        self.finished.store(true, Ordering::Relaxed);
-        self.acknowledge.notify_one();
-    }
-
-    /// What to acknowledge to the sender next; `None` once the write has ended.
-    pub(crate) async fn next_ack(&self) -> Option<u64> {
-        loop {
-            if self.finished.load(Ordering::Relaxed) {
-                return None;
-            }
-            let ack = self.progress.lock().next_ack();
-            if ack.is_some() {
-                return ack;
-            }
-            self.acknowledge.notified().await;
-        }
-    }
-
-    fn is_owed_an_answer(&self) -> bool {
-        let sent = self.sent.load(Ordering::Relaxed);
-        self.last_sent.load(Ordering::Relaxed) || self.progress.lock().outstanding(sent) > 0
-    }
-}
 
 /// Connects to the first of `request.downstream` and prepares the request to be sent with the first
 /// frame.
@@ -126,7 +58,7 @@ pub(crate) async fn open(
 pub(crate) struct Patience {
     /// For an acknowledgement of what was sent.
     pub(crate) acknowledge: Duration,
-    /// For the end, once everything was sent: it syncs and publishes.
+    /// For a sync, and for the end, once everything was sent: it syncs and publishes.
     pub(crate) finish: Duration,
 }
 
@@ -157,8 +89,9 @@ pub(crate) async fn watch(
     loop {
         let owed = exchange.is_owed_an_answer();
         silent_since = if owed { silent_since.or_else(|| Some(Instant::now())) } else { None };
-        let finishing = exchange.last_sent.load(Ordering::Relaxed);
-        let patience = if finishing { patience.finish } else { patience.acknowledge };
+        let finishing = exchange.is_finishing();
+        let is_for_a_disk = finishing || exchange.is_syncing();
+        let patience = if is_for_a_disk { patience.finish } else { patience.acknowledge };
         let silence = async {
             match silent_since {
                 Some(since) => tokio::time::sleep_until(since + patience).await,
@@ -170,7 +103,7 @@ pub(crate) async fn watch(
             response = reader.recv_message() => {
                 response.map_err(|cause| Failure::downstream(next, chain(&cause)))?
             }
-            () = exchange.forwarded.notified() => continue,
+            () = exchange.forwarded() => continue,
             () = silence => {
                 let message = format!("{next} has not answered for {patience:?}");
                 return Err(Failure::downstream(next, message));
@@ -178,11 +111,9 @@ pub(crate) async fn watch(
         };
         silent_since = None;
         match response.kind {
-            Some(Kind::Progress(wire::WriteProgress { received })) => {
-                let sent = exchange.sent.load(Ordering::Relaxed);
-                let taken = exchange.progress.lock().downstream(received, sent);
-                taken.map_err(|nonsense| Failure::downstream(next, nonsense.to_string()))?;
-                exchange.acknowledge.notify_one();
+            Some(Kind::Progress(progress)) => {
+                let heard = exchange.heard(progress);
+                heard.map_err(|nonsense| Failure::downstream(next, nonsense.to_string()))?;
             }
             Some(Kind::Done(done)) if finishing => return Ok(done),
             Some(Kind::Failure(failure)) => return Err(Failure::reported_by(next, failure)),

@@ -56,7 +56,7 @@ async fn answer(theirs: &mut BlockConnection, kind: Kind) {
 }
 
 fn progress(received: u64) -> Kind {
-    Kind::Progress(wire::WriteProgress { received })
+    Kind::Progress(wire::WriteProgress { received, ..Default::default() })
 }
 
 fn done() -> Kind {
@@ -66,7 +66,7 @@ fn done() -> Kind {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_owes_nothing_may_be_silent_for_ever() {
     let (mut ours, mut theirs) = pair().await;
-    let exchange = Exchange::new(true);
+    let exchange = Exchange::new(0, Some(0));
     let next = next();
     let watching = watch(ours.halves().0, &exchange, &next, PATIENCE);
     let talking = async {
@@ -86,7 +86,7 @@ async fn a_node_that_owes_nothing_may_be_silent_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_owes_an_acknowledgement_is_given_up_after_its_deadline() {
     let (mut ours, _theirs) = pair().await;
-    let exchange = Exchange::new(true);
+    let exchange = Exchange::new(0, Some(0));
     exchange.forwarding(50, false);
     let started = Instant::now();
     let failure = watch(ours.halves().0, &exchange, &next(), PATIENCE).await.unwrap_err();
@@ -97,7 +97,7 @@ async fn a_node_that_owes_an_acknowledgement_is_given_up_after_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn each_answer_starts_the_patience_anew_but_more_frames_do_not() {
     let (mut ours, mut theirs) = pair().await;
-    let exchange = Exchange::new(true);
+    let exchange = Exchange::new(0, Some(0));
     exchange.forwarding(50, false);
     let next = next();
     let started = Instant::now();
@@ -118,7 +118,7 @@ async fn nonsense_is_a_failure_of_the_node_that_talks_it() {
     let read = wire::ReadStart { byte_count: 1, ..Default::default() };
     for nonsense in [progress(51), done(), Kind::Read(read)] {
         let (mut ours, mut theirs) = pair().await;
-        let exchange = Exchange::new(true);
+        let exchange = Exchange::new(0, Some(0));
         exchange.forwarding(50, false);
         answer(&mut theirs, nonsense.clone()).await;
         let failure = watch(ours.halves().0, &exchange, &next(), PATIENCE).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! Sends a range of a replica: its proof from the sidecar, then its bytes, both grown to whole
-//! groups.
+//! Sends a range of a replica, or of what is verified of an open block: its proof, then its bytes,
+//! both grown to whole groups.
 //!
 //! The bytes are not verified here: the reader does it against the namenode's value, and no check
 //! of ours could stand in for that. What this node cannot read is quarantined and reported.
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use doldam_proto::convert::block_stream::ReadBlock;
-use doldam_proto::digest::proof::proof_places;
 use doldam_proto::frame::header::{FrameHeader, FrameKind, HEADER_BYTES};
 use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, GROUP_BYTES};
 use doldam_proto::wire;
@@ -21,8 +20,8 @@ use super::buffers::PooledBuffer;
 use super::failure::{Code, Failure, chain};
 use super::serve::{After, refuse_read};
 use crate::blocks::StoreError;
+use crate::blocks::readable::Readable;
 use crate::blocks::sidecar::groups_of;
-use crate::blocks::store::OpenReplica;
 use crate::engine::replica::ReplicaKey;
 use crate::metrics::Operation;
 use crate::node::Node;
@@ -44,9 +43,13 @@ enum Cut {
 
 /// A range whose proof and first bytes were read: what can be sent is sent with one call.
 struct Prepared {
-    replica: OpenReplica,
+    readable: Readable,
+    /// The proof is for a tree over so many bytes.
+    block_length: u64,
     range: Range,
     proof: BytesMut,
+    /// No bytes are asked for.
+    values_only: bool,
     /// Header of the frame in `buffer`.
     frame: [u8; HEADER_BYTES],
     buffer: PooledBuffer,
@@ -60,7 +63,7 @@ pub(crate) async fn serve_read(
 ) -> After {
     let key = ReplicaKey { block: request.id, generation: request.generation };
     let started = node.seams.clock.now();
-    let prepared = match prepare(node, key, &request) {
+    let prepared = match prepare_anywhere(node, key, request).await {
         Ok(prepared) => prepared,
         Err(failure) => {
             node.metrics.request(Operation::Read, Some(failure.code));
@@ -81,7 +84,7 @@ pub(crate) async fn serve_read(
             After::Close
         }
         Err(Cut::Failed(failure)) => {
-            let failure = Failure::from(node.store.note_read_error(key, failure));
+            let failure = Failure::from(failure);
             node.metrics.request(Operation::Read, Some(failure.code));
             info!(%key, peer = connection.peer(), %failure, "read cut short");
             send_error(node, connection, &failure).await
@@ -89,25 +92,61 @@ pub(crate) async fn serve_read(
     }
 }
 
-/// Opens the replica and reads the proof and the first bytes. Nothing was sent yet, so whatever is
-/// wrong can be said plainly.
-fn prepare(node: &Node, key: ReplicaKey, request: &ReadBlock) -> Result<Prepared, Failure> {
-    let replica = node.store.open(key)?;
-    let (asked, length) = (request.offset + request.length, replica.length);
-    if asked > length {
-        let message = format!("bytes up to {asked} asked for, {key} has {length}");
+/// As [`prepare`], in a thread that may wait if the proof takes long: after a start the values of an open block are
+/// found by reading it.
+async fn prepare_anywhere(
+    node: &Arc<Node>,
+    key: ReplicaKey,
+    request: ReadBlock,
+) -> Result<Prepared, Failure> {
+    let readable = open(node, key, &request)?;
+    if readable.is_known() {
+        return prepare(node, readable, &request);
+    }
+    let node = Arc::clone(node);
+    let prepared = tokio::task::spawn_blocking(move || prepare(&node, readable, &request)).await;
+    prepared.map_err(|_panicked| Failure::here(Code::Disk, "reading an open block failed"))?
+}
+
+fn open(node: &Node, key: ReplicaKey, request: &ReadBlock) -> Result<Readable, StoreError> {
+    match request.block_length {
+        Some(length) => node.store.open_to_read(key, length),
+        None => Ok(Readable::Whole(node.store.open(key)?)),
+    }
+}
+
+/// Reads the proof and the first bytes. Nothing was sent yet, so whatever is wrong can be said
+/// plainly.
+fn prepare(node: &Node, readable: Readable, request: &ReadBlock) -> Result<Prepared, Failure> {
+    let block_length = request.block_length.unwrap_or_else(|| readable.length());
+    let asked = request.offset + request.length;
+    if asked > block_length {
+        let message = format!("bytes up to {asked} asked for, there are {block_length}");
         return Err(Failure::here(Code::BadRequest, message));
     }
     let start = request.offset / GROUP_BYTES * GROUP_BYTES;
-    let end = asked.next_multiple_of(GROUP_BYTES).min(length);
+    let end = asked.next_multiple_of(GROUP_BYTES).min(block_length);
     let range = Range { start, end };
     let mut buffer = node.buffers.take();
-    let read = proof(&replica, range).and_then(|proof| {
-        let frame = read_frame(&replica, start, range, &mut buffer)?;
-        Ok((proof, frame))
+    let groups = (start / GROUP_BYTES) as usize..groups_of(end);
+    let read = readable.proof(block_length, groups).and_then(|proof| {
+        if request.values_only {
+            buffer.clear();
+            return Ok((proof, [0; HEADER_BYTES]));
+        }
+        Ok((proof, read_frame(&readable, start, range, &mut buffer)?))
     });
-    let (proof, frame) = read.map_err(|failure| node.store.note_read_error(key, failure))?;
-    Ok(Prepared { replica, range, proof, frame, buffer })
+    let (proof, frame) = read.map_err(|failure| note_error(node, &readable, failure))?;
+    let values_only = request.values_only;
+    Ok(Prepared { readable, block_length, range, proof, values_only, frame, buffer })
+}
+
+/// A replica that shows itself damaged goes to quarantine. What is open may be all there is, and stays.
+fn note_error(node: &Node, readable: &Readable, failure: StoreError) -> StoreError {
+    match readable {
+        Readable::Whole(replica) => node.store.note_read_error(replica.key, failure),
+        Readable::Open(..) => failure,
+    }
 }
 
 /// Sends the start, the proof and the first bytes with one call to the system, then frame after
@@ -117,23 +156,30 @@ async fn send(
     connection: &mut BlockConnection,
     prepared: Prepared,
 ) -> Result<(), Cut> {
-    let Prepared { replica, range, proof, mut frame, mut buffer } = prepared;
+    let Prepared { readable, block_length, range, proof, values_only, mut frame, mut buffer } =
+        prepared;
     let proof_header = FrameHeader::plain(FrameKind::Proof, proof.len()).encode();
     let start = wire::ReadStart {
         offset: range.start,
         byte_count: range.end - range.start,
-        block_length: replica.length,
-        file_offset: replica.sidecar.header().file_offset,
+        block_length,
+        file_offset: readable.file_offset(),
+        generation: readable.generation().0,
     };
     let kind = wire::block_response::Kind::Read(start);
     let (_, writer) = connection.halves();
     writer.queue_message(&wire::BlockResponse { kind: Some(kind) }).map_err(Cut::ReaderGone)?;
     let parts: [&[u8]; 4] = [&proof_header, &proof, &frame, &buffer];
-    writer.write_all_vectored(&parts).await.map_err(Cut::ReaderGone)?;
+    let parts = if values_only { &parts[..2] } else { &parts[..] };
+    writer.write_all_vectored(parts).await.map_err(Cut::ReaderGone)?;
+    if values_only {
+        return Ok(());
+    }
     let mut offset = range.start + buffer.len() as u64;
     node.metrics.sent(buffer.len() as u64);
     while offset < range.end {
-        frame = read_frame(&replica, offset, range, &mut buffer).map_err(Cut::Failed)?;
+        frame = read_frame(&readable, offset, range, &mut buffer)
+            .map_err(|failure| Cut::Failed(note_error(node, &readable, failure)))?;
         writer.write_all_vectored(&[&frame, &buffer]).await.map_err(Cut::ReaderGone)?;
         offset += buffer.len() as u64;
         node.metrics.sent(buffer.len() as u64);
@@ -143,7 +189,7 @@ async fn send(
 
 /// Fills `buffer` with the next frame's bytes; returns its header.
 fn read_frame(
-    replica: &OpenReplica,
+    readable: &Readable,
     offset: u64,
     range: Range,
     buffer: &mut BytesMut,
@@ -151,20 +197,9 @@ fn read_frame(
     let count = (range.end - offset).min(FRAME_PAYLOAD_BYTES as u64) as usize;
     // Zeroed only where the buffer grows: what it holds from the frame before is overwritten.
     buffer.resize(count, 0);
-    let read = replica.data.read_exact_at(buffer, offset);
-    read.map_err(StoreError::disk(&replica.data_path, "reading a block"))?;
+    let read = readable.data().read_exact_at(buffer, offset);
+    read.map_err(|cause| readable.failed("reading a block", cause))?;
     Ok(FrameHeader::data(offset, count, false).encode())
-}
-
-fn proof(replica: &OpenReplica, range: Range) -> Result<BytesMut, StoreError> {
-    let first = (range.start / GROUP_BYTES) as usize;
-    let groups = first..groups_of(range.end);
-    let places = proof_places(groups_of(replica.length), groups).map_err(|bad| {
-        StoreError::Damaged { key: replica.key, what: format!("no proof of it: {bad}") }
-    })?;
-    let mut proof = BytesMut::new();
-    replica.sidecar.read_nodes(&places, &mut proof)?;
-    Ok(proof)
 }
 
 /// Ends a read that was begun: nothing else can follow on this connection.

@@ -8,7 +8,9 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::engine::outbox::ReplicaEvent;
-use crate::testing::cluster::{ReadError, TestNode, key, put, read_verified, request};
+use crate::testing::cluster::{
+    ReadError, TestNode, key, put, read_request, read_verified, request,
+};
 use crate::testing::{Fault, Operation as DiskOperation, bytes, store_block, tree_of};
 
 const GROUP: usize = GROUP_BYTES as usize;
@@ -180,8 +182,7 @@ async fn a_reader_that_leaves_frees_its_stream() {
     let node = TestNode::start(1).await;
     store_block(&node.store, key(1), &bytes(16 << 20), true);
     let mut connection = node.connect().await;
-    let read =
-        ReadBlock { id: key(1).block, generation: Generation(1), offset: 0, length: 16 << 20 };
+    let read = read_request(key(1), 0, 16 << 20);
     connection.send_message(&request(BlockOperation::Read(read))).await.unwrap();
     let _: wire::BlockResponse = connection.recv_message().await.unwrap();
     drop(connection);

@@ -5,13 +5,15 @@
 //! path: frames come in (and go out to the next node), the next node's acknowledgements come in,
 //! and acknowledgements go out. What has reached both this node's page cache and every node behind
 //! it is acknowledged; the block itself only once it is published here and there. If anything
-//! fails, nothing of the block is left here.
+//! fails, what is verified of it stays, for a writer of a newer generation to go on with.
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use doldam_proto::convert::block_stream::WriteBlock;
 use doldam_proto::digest::ChainingValue;
+use doldam_proto::frame::header::FrameHeader;
 use doldam_proto::node::NodeAddress;
 use doldam_proto::wire;
 use doldam_runtime::connection::{
@@ -22,10 +24,14 @@ use doldam_runtime::telemetry::TraceId;
 use futures::future::try_join;
 use tracing::{debug, info};
 
+use super::exchange::Exchange;
 use super::failure::{Code, Failure, chain};
-use super::forward::{self, Exchange, Patience};
+use super::feed::{Source, feed};
+use super::forward::{self, Patience};
+use super::resume::{Begun, begin, open_next};
 use super::serve::{After, refuse};
 use crate::blocks::StoreError;
+use crate::blocks::open::OpenFile;
 use crate::blocks::partial::PartialReplica;
 use crate::engine::outbox::ReplicaEvent;
 use crate::engine::receive::{BlockReceiver, Ordered};
@@ -48,10 +54,12 @@ impl<F: Into<Failure>> From<F> for Stop {
 }
 
 /// The next datanode, while a block is forwarded to it.
-struct Next {
-    address: NodeAddress,
-    connection: PooledConnection,
-    patience: Patience,
+pub(super) struct Next {
+    pub(super) address: NodeAddress,
+    pub(super) connection: PooledConnection,
+    pub(super) patience: Patience,
+    /// Bytes of the block that it has already.
+    pub(super) has: u64,
 }
 
 /// A block that is published here.
@@ -110,34 +118,39 @@ async fn receive_block(
     let ordered = request
         .repair
         .map(|expected| Ordered { length: expected.length, value: expected.chaining_value });
-    let block_bytes = request.block_bytes.get();
-    let receiver = BlockReceiver::new(request.file_offset, block_bytes, ordered)?;
-    let length_max = ordered.map_or(block_bytes, |ordered| ordered.length);
-    let partial = match node.store.begin_write(key, length_max) {
-        Ok(partial) => partial,
+    let Begun { partial, receiver } = match begin(node, &request, here, key, ordered).await {
+        Ok(begun) => begun,
         Err(failure) => {
             tell_again_if_stored(node, key, ordered, &failure);
             return Err(failure.into());
         }
     };
     let sync = request.durability.syncs_at(request.position);
-    let mut next = open_next(node, request, trace).await?;
+    let fenced = partial.fenced();
+    let mut next = tokio::select! {
+        biased;
+        () = fenced.cancelled() => return Err(overtaken(key)),
+        next = open_next(node, request, trace) => next?,
+    };
 
-    let exchange = Exchange::new(next.is_some());
+    let exchange = Exchange::new(receiver.length(), next.as_ref().map(|next| next.has));
     let (reader, writer) = connection.halves();
     let (stored, receipts) = {
-        let acknowledging = acknowledge(writer, &exchange);
+        let acknowledging = exchange.acknowledge(writer, here.0);
         let storing = async {
             let stored = match &mut next {
                 None => {
                     let incoming = Incoming { node, exchange: &exchange, next: None };
                     (incoming.store(reader, receiver, partial, sync).await?, Vec::new())
                 }
-                Some(Next { address, connection, patience }) => {
+                Some(Next { address, connection, patience, has }) => {
                     let (answers, frames) = connection.halves();
                     let next = Some((&*address, frames));
-                    let incoming = Incoming { node, exchange: &exchange, next };
-                    let storing = incoming.store(reader, receiver, partial, sync);
+                    let mut incoming = Incoming { node, exchange: &exchange, next };
+                    let storing = async {
+                        incoming.feed(&partial, &receiver, *has).await?;
+                        incoming.store(reader, receiver, partial, sync).await
+                    };
                     let watching = async {
                         let done = forward::watch(answers, &exchange, address, *patience).await;
                         done.map_err(Stop::from)
@@ -148,6 +161,14 @@ async fn receive_block(
                 }
             };
             Ok::<_, Stop>(stored)
+        };
+        // Dropped at a wait, so no byte is being written: the block is free for who overtakes.
+        let storing = async {
+            tokio::select! {
+                biased;
+                () = fenced.cancelled() => Err(overtaken(key)),
+                stored = storing => stored,
+            }
         };
         side_by_side(&exchange, storing, acknowledging).await?
     };
@@ -164,6 +185,12 @@ async fn receive_block(
     let done = wire::BlockResponse { kind: Some(wire::block_response::Kind::Done(done)) };
     connection.send_message(&done).await.map_err(Stop::SenderGone)?;
     Ok(stored.length)
+}
+
+/// The block is gone on with under a newer generation: this writer is late.
+fn overtaken(key: ReplicaKey) -> Stop {
+    let message = format!("{key} is gone on with under a newer generation");
+    Failure::here(Code::StaleGeneration, message).into()
 }
 
 /// Runs `storing` to its end while acknowledgements go out. Those are never cut in the middle of
@@ -189,31 +216,6 @@ async fn side_by_side<T>(
     Ok(stored)
 }
 
-async fn acknowledge(
-    writer: &mut ConnectionWriter,
-    exchange: &Exchange,
-) -> Result<(), StreamError> {
-    while let Some(received) = exchange.next_ack().await {
-        let kind = wire::block_response::Kind::Progress(wire::WriteProgress { received });
-        writer.send_message(&wire::BlockResponse { kind: Some(kind) }).await?;
-    }
-    Ok(())
-}
-
-async fn open_next(
-    node: &Node,
-    request: WriteBlock,
-    trace: &TraceId,
-) -> Result<Option<Next>, Failure> {
-    let mut downstream = request.downstream.into_iter();
-    let Some(address) = downstream.next() else { return Ok(None) };
-    let downstream: Vec<NodeAddress> = downstream.collect();
-    let patience = Patience::of(&node.config, downstream.len());
-    let request = WriteBlock { downstream, position: request.position + 1, ..request };
-    let connection = forward::open(node, &address, request, trace).await?;
-    Ok(Some(Next { address, connection, patience }))
-}
-
 /// The frames of a block on their way in, and on to the next node.
 struct Incoming<'a> {
     node: &'a Arc<Node>,
@@ -222,6 +224,26 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// Sends the next node what is here of the block behind the `has` bytes that are there: all or nothing.
+    async fn feed(
+        &mut self,
+        partial: &PartialReplica,
+        receiver: &BlockReceiver,
+        has: u64,
+    ) -> Result<(), Stop> {
+        let Some((next, writer)) = &mut self.next else { return Ok(()) };
+        if has == receiver.length() {
+            return Ok(());
+        }
+        let source = Source {
+            key: partial.key(),
+            file: partial.file(),
+            length: receiver.length(),
+            groups: receiver.tree().groups(),
+        };
+        Ok(feed(self.node, &source, writer, self.exchange, next).await?)
+    }
+
     /// Receives all frames, then publishes the block.
     async fn store(
         mut self,
@@ -241,15 +263,23 @@ impl Incoming<'_> {
             let body_bytes = header.write_body_bytes();
             reader.read_exact_into(&mut buffer, body_bytes).await.map_err(Stop::SenderGone)?;
 
-            let end = receiver.length() + u64::from(header.payload_bytes);
+            let before = receiver.length();
+            let end = before.max(header.offset + u64::from(header.payload_bytes));
             let store = || {
                 let verified = receiver.verify(&header, &buffer[start..])?;
-                partial.write(verified.offset, verified.payload)?;
+                if !verified.payload.is_empty() {
+                    partial.write(verified.offset, verified.payload)?;
+                    partial.advance(receiver.tree(), before);
+                }
                 Ok::<_, Stop>(verified.finished)
             };
-            let finished = self.forward_then(&buffer, end, header.last, store).await?;
-            self.node.metrics.received(u64::from(header.payload_bytes));
+            let finished = self.forward_then(&buffer, &header, (before, end), store).await?;
+            self.node.metrics.received(end - before);
             self.exchange.written(end);
+            if header.sync {
+                sync_open(Arc::clone(partial.file())).await?;
+                self.exchange.synced(end);
+            }
             if let Some(digest) = finished {
                 break digest;
             }
@@ -282,18 +312,37 @@ impl Incoming<'_> {
     async fn forward_then<T>(
         &mut self,
         frame: &[u8],
-        end: u64,
-        last: bool,
+        header: &FrameHeader,
+        (before, end): (u64, u64),
         store: impl FnOnce() -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        let Some((next, writer)) = &mut self.next else { return store() };
-        self.exchange.forwarding(end, last);
+        let clock = &*self.node.seams.clock;
+        let begun = clock.now();
+        let Some((next, writer)) = &mut self.next else {
+            let stored = store();
+            let took = clock.now().saturating_sub(begun);
+            self.exchange.worked(end - before, took, Duration::ZERO);
+            return stored;
+        };
+        if header.sync {
+            self.exchange.forwarding_sync(end);
+        }
+        self.exchange.forwarding(end, header.last);
         // Polled in order: first as much as the socket takes, then our own work, then the rest. The
         // first error ends both: a damaged frame must not wait for a slow neighbour.
         let parts = [frame];
         let sending = async { writer.write_all_vectored(&parts).await.map_err(Err) };
-        let storing = async { store().map_err(Ok) };
-        match try_join(sending, storing).await {
+        let mut store_took = Duration::ZERO;
+        let storing = async {
+            let begun = clock.now();
+            let stored = store().map_err(Ok);
+            store_took = clock.now().saturating_sub(begun);
+            stored
+        };
+        let joined = try_join(sending, storing).await;
+        let forward_took = clock.now().saturating_sub(begun).saturating_sub(store_took);
+        self.exchange.worked(end - before, store_took, forward_took);
+        match joined {
             Ok(((), stored)) => Ok(stored),
             Err(Ok(stop)) => Err(stop),
             Err(Err(cause)) => Err(forward::cannot_send(next, &cause).await.into()),
@@ -301,17 +350,16 @@ impl Incoming<'_> {
     }
 }
 
+/// Puts all that is written of an open block on stable storage. The next node does the same meanwhile.
+async fn sync_open(file: Arc<OpenFile>) -> Result<(), Failure> {
+    let synced = tokio::task::spawn_blocking(move || file.sync()).await;
+    Ok(synced.map_err(|_panicked| Failure::here(Code::Disk, "syncing the block failed"))??)
+}
+
 /// A repair copy of a replica that is here already: the namenode seems not to know, so it is told
 /// again.
-fn tell_again_if_stored(
-    node: &Node,
-    key: ReplicaKey,
-    ordered: Option<Ordered>,
-    failure: &StoreError,
-) {
-    let (StoreError::Exists { .. }, Some(Ordered { length, value })) = (failure, ordered) else {
-        return;
-    };
+fn tell_again_if_stored(node: &Node, key: ReplicaKey, ordered: Option<Ordered>, failure: &Failure) {
+    let (Code::Exists, Some(Ordered { length, value })) = (failure.code, ordered) else { return };
     if let Ok(held) = node.store.open(key)
         && held.length == length
         && held.sidecar.header().value == value

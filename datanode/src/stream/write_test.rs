@@ -268,7 +268,7 @@ async fn what_cannot_be_written_is_refused_by_its_reason() {
     let older = ReplicaKey { generation: Generation(4), ..held };
     assert_eq!(code(older).await, Code::StaleGeneration);
 
-    let writing = node.store.begin_write(key(2), 100).unwrap();
+    let writing = node.store.begin_write(key(2), 0, 100).unwrap();
     assert_eq!(code(key(2)).await, Code::Busy);
     drop(writing);
     put(key(2), &bytes(100), &[&node], Durability::All).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_writer_that_was_overtaken_cannot_publish() {
     let node = TestNode::start(1).await;
     let block = bytes(100);
     let (tree, digest) = tree_of(0, &block);
-    let mut late = node.store.begin_write(key(1), 100).unwrap();
+    let mut late = node.store.begin_write(key(1), 0, 100).unwrap();
     late.write(0, &block).unwrap();
     let newer = ReplicaKey { generation: Generation(2), ..key(1) };
     put(newer, &block, &[&node], Durability::All).await.unwrap();

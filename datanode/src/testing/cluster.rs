@@ -161,6 +161,7 @@ pub(crate) fn write_request(
         position: 0,
         writer: "test".to_owned(),
         repair: None,
+        resume: None,
     }
 }
 
@@ -170,11 +171,23 @@ pub(crate) fn request(operation: BlockOperation) -> wire::BlockRequest {
 
 /// The frames of a block, as an honest sender makes them.
 pub(crate) fn frames(file_offset: u64, block: &[u8], frame_bytes: usize) -> Vec<Vec<u8>> {
+    frames_behind(file_offset, block, 0, frame_bytes)
+}
+
+/// The frames of a block behind what is there of it already.
+pub(crate) fn frames_behind(
+    file_offset: u64,
+    block: &[u8],
+    there: u64,
+    frame_bytes: usize,
+) -> Vec<Vec<u8>> {
     let value = tree_of(file_offset, block).1.chaining_value;
-    let count = block.len().div_ceil(frame_bytes);
-    let pieces = block.chunks(frame_bytes).zip(1..);
+    let start = there / GROUP_BYTES * GROUP_BYTES;
+    let rest = &block[start as usize..];
+    let count = rest.len().div_ceil(frame_bytes);
+    let pieces = rest.chunks(frame_bytes).zip(1..);
     pieces
-        .scan(0, |offset, (payload, number)| {
+        .scan(start, |offset, (payload, number)| {
             let header = FrameHeader::data(*offset, payload.len(), number == count);
             let mut frame = header.encode().to_vec();
             for (group, index) in payload.chunks(GROUP_BYTES as usize).zip(0..) {
@@ -212,6 +225,7 @@ pub(crate) async fn send_write(
         loop {
             let response: wire::BlockResponse = reader.recv_message().await.unwrap();
             match response.kind.unwrap() {
+                Kind::Progress(progress) if acks.last() == Some(&progress.received) => {}
                 Kind::Progress(progress) => acks.push(progress.received),
                 Kind::Done(done) => return Ok(done),
                 Kind::Failure(failure) => return Err(failure),
@@ -254,7 +268,24 @@ pub(crate) async fn read_verified(
     offset: u64,
     length: u64,
 ) -> Result<Vec<u8>, ReadError> {
-    let read = ReadBlock { id: key.block, generation: key.generation, offset, length };
+    let read = read_request(key, offset, length);
+    read_as_asked(connection, read, digest).await.map(|(_, bytes)| bytes)
+}
+
+/// A read of a replica as it is.
+pub(crate) fn read_request(key: ReplicaKey, offset: u64, length: u64) -> ReadBlock {
+    let (block_length, values_only) = (None, false);
+    let (id, generation) = (key.block, key.generation);
+    ReadBlock { id, generation, offset, length, block_length, values_only }
+}
+
+/// The same for any read; says what the datanode said first.
+pub(crate) async fn read_as_asked(
+    connection: &mut BlockConnection,
+    read: ReadBlock,
+    digest: &BlockDigest,
+) -> Result<(wire::ReadStart, Vec<u8>), ReadError> {
+    let (offset, length) = (read.offset, read.length);
     connection.send_message(&request(BlockOperation::Read(read))).await.unwrap();
     let response: wire::BlockResponse = connection.recv_message().await.unwrap();
     let start = match response.kind.unwrap() {
@@ -297,7 +328,7 @@ pub(crate) async fn read_verified(
         }
     }
     let skip = (offset - start.offset) as usize;
-    Ok(bytes[skip..skip + length as usize].to_vec())
+    Ok((start, bytes[skip..skip + length as usize].to_vec()))
 }
 
 /// The replica of a block.

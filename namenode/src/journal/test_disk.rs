@@ -247,6 +247,10 @@ impl Disk for CrashDisk {
         Ok(())
     }
 
+    fn hard_link(&self, _original: &Path, _link: &Path) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         if !state.names.contains_key(path) {

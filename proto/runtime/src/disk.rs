@@ -62,6 +62,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Gives a file or folder another name on the same file system; replaces a file of that name atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file at `original` a second name on the same file system: one file, whatever is written through
+    /// either; it lives until both are removed. Fails if `link` is there.
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()>;
+
     /// Removes the name of a file; who has it open may go on using it.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -17,7 +17,7 @@ fn pool(limits: PoolLimits) -> ConnectionPool {
 }
 
 fn progress(received: u64) -> WriteProgress {
-    WriteProgress { received }
+    WriteProgress { received, ..WriteProgress::default() }
 }
 
 /// A datanode that answers each request with the number of the connection it came by. It runs on a thread of its

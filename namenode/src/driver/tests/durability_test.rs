@@ -50,6 +50,10 @@ impl Disk for GatedDisk {
         RealDisk.rename(from, to)
     }
 
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        RealDisk.hard_link(original, link)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove_file(path)
     }

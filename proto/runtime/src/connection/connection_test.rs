@@ -35,7 +35,7 @@ pub(super) async fn with_raw_peer() -> (BlockConnection, DuplexStream) {
 }
 
 pub(super) fn progress(received: u64) -> WriteProgress {
-    WriteProgress { received }
+    WriteProgress { received, ..WriteProgress::default() }
 }
 
 fn encoded(message: &impl Message) -> Vec<u8> {

@@ -14,6 +14,7 @@ pub fn check(disk: &dyn Disk, folder: &Path) {
     reads_what_was_written_where_it_was_written(disk, folder);
     grows_with_zeros_and_shrinks(disk, folder);
     renames_over_and_removes(disk, folder);
+    links_one_file_under_two_names(disk, folder);
     lists_in_order(disk, folder);
     locks_a_folder_once(disk, folder);
     tells_its_space(disk, folder);
@@ -90,6 +91,26 @@ fn renames_over_and_removes(disk: &dyn Disk, folder: &Path) {
     let mut buffer = [0; 3];
     held.read_exact_at(&mut buffer, 0).expect("a removed file lives as long as it is open");
     assert_eq!(&buffer, b"old");
+}
+
+fn links_one_file_under_two_names(disk: &dyn Disk, folder: &Path) {
+    let (first, second) = (folder.join("first"), folder.join("second"));
+    assert_eq!(kind(disk.hard_link(&first, &second)), Some(ErrorKind::NotFound));
+    let file = disk.open(&first, OpenMode::CreateNew).expect("creates");
+    file.write_all_at(b"one", 0).expect("writes");
+    disk.hard_link(&first, &second).expect("links");
+    assert_eq!(kind(disk.hard_link(&first, &second)), Some(ErrorKind::AlreadyExists));
+    disk.sync_dir(folder).expect("syncs a folder");
+
+    let through = disk.open(&second, OpenMode::Write).expect("opens by the second name");
+    through.write_all_at(b"+two", 3).expect("writes");
+    assert_eq!(disk.file_bytes(&first).expect("knows its length"), Some(7));
+    disk.rename(&second, &folder.join("moved")).expect("renames one of the names");
+    disk.remove_file(&first).expect("removes the other");
+    let left = disk.open(&folder.join("moved"), OpenMode::Read).expect("one name is left");
+    let mut buffer = [0; 7];
+    left.read_exact_at(&mut buffer, 0).expect("reads");
+    assert_eq!(&buffer, b"one+two");
 }
 
 fn lists_in_order(disk: &dyn Disk, folder: &Path) {

@@ -1,0 +1,556 @@
+//! Who goes on with a block: with what another writer left of it, or with a replica.
+//!
+//! 1. [`begin_take_over`](BlockStore::begin_take_over) claims the block under its new generation. From then on older
+//!    ones are refused, and their writers are told to leave.
+//! 2. [`writers_out`](BlockStore::writers_out) waits until they have: until each has dropped its
+//!    [`PartialReplica`], without which nobody writes.
+//! 3. [`take_over`](BlockStore::take_over) looks for the newest copy that has the bytes, compares their value with what
+//!    is asked for, cuts what is behind them, and gives the file its new name.
+//!
+//! A file may have several names: an append to a replica goes on in the replica's own file, behind its end, and both
+//! are right, for each knows its length. So no byte of a file is changed, and none cut off, that is below the length of
+//! any other copy of the block here; where that is asked for, the bytes before are copied to a new file.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doldam_proto::convert::datanode::{FinishOrder, RecoverOrder};
+use doldam_proto::digest::group::{group_chaining_value, group_value};
+use doldam_proto::digest::{BlockTree, ChainingValue, FileDigest, VALUE_BYTES};
+use doldam_proto::limits::GROUP_BYTES;
+use doldam_runtime::disk::{DiskFile, OpenMode};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::StoreError;
+use super::layout::{FileKind, ReplicaName};
+use super::open::{OpenFile, lead_to, partial_value, tree_of};
+use super::partial::{PROMISE_BYTES, PartialReplica, Purpose, create_anew};
+use super::sidecar::groups_of;
+use super::startup::FoundOpen;
+use super::store::{BlockStore, Claim, OpenReplica, State};
+use super::verify::STEP_BYTES;
+use super::volume::Volume;
+use crate::engine::open_blocks::{Claimed, Held, may_share_file, sources, to_recover};
+use crate::engine::outbox::ReplicaEvent;
+use crate::engine::replica::{Replica, ReplicaKey, VolumeIndex};
+use crate::engine::startup_plan::Place;
+
+/// A block claimed under a new generation, to be gone on with.
+pub(crate) struct TakeOver {
+    key: ReplicaKey,
+    fenced: CancellationToken,
+    claim: Claim,
+}
+
+/// What is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Where the block starts in its file.
+    pub(crate) file_offset: u64,
+    /// Bytes to keep.
+    pub(crate) length: u64,
+    /// Their value.
+    pub(crate) value: ChainingValue,
+    /// Bytes that the block may have in the end.
+    pub(crate) length_max: u64,
+}
+
+/// What was found of a block whose writer is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// Under which generation it was written.
+    pub(crate) written_under: ReplicaKey,
+    /// Verified bytes.
+    pub(crate) length: u64,
+    /// The values of their groups.
+    pub(crate) groups: Vec<ChainingValue>,
+    /// Of a block at the start of its file that has one group: the digest of a file of that.
+    pub(crate) first_root: Option<FileDigest>,
+}
+
+impl State {
+    /// What is here of `key`'s block that is not known to be bad.
+    pub(crate) fn held(&self, key: ReplicaKey) -> Vec<Held> {
+        let open = self.open.of_block(key.block).map(|(key, file)| Held {
+            generation: key.generation,
+            length: file.length(),
+            is_open: true,
+        });
+        let replicas = self.inventory.of_block(key.block).filter(|(_, held)| held.is_good());
+        open.chain(replicas.map(|(key, held)| Held {
+            generation: key.generation,
+            length: held.length,
+            is_open: false,
+        }))
+        .collect()
+    }
+
+    /// The same with what is known to be bad: its bytes may be the last there are, and are not changed either.
+    fn all_held(&self, key: ReplicaKey) -> Vec<Held> {
+        let mut held = self.held(key);
+        let bad = self.inventory.of_block(key.block).filter(|(_, held)| !held.is_good());
+        held.extend(bad.map(|(key, Replica { length, .. })| Held {
+            generation: key.generation,
+            length,
+            is_open: false,
+        }));
+        held
+    }
+}
+
+impl BlockStore {
+    /// Takes in what a start found of a block that a writer left. Of two in two folders the first stands.
+    pub(crate) fn take_in_open(&self, volume: &Arc<Volume>, found: FoundOpen) {
+        let FoundOpen { key, file_offset, length } = found;
+        let name = ReplicaName::open(key, file_offset);
+        let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
+        if self.state().open.get(key).is_some() {
+            warn!(path = %path.display(), "open block in two folders; left alone");
+            return;
+        }
+        match volume.disk().open(&path, OpenMode::Write) {
+            Ok(data) => {
+                let known = (length, None);
+                let volume = Arc::clone(volume);
+                let file = OpenFile::new(volume, path, file_offset, key.generation, data, known);
+                self.state().open.insert(key, Arc::new(file));
+            }
+            Err(cause) => {
+                warn!(path = %path.display(), %cause, "cannot open a block that its writer left");
+            }
+        }
+    }
+
+    /// What writers left here: to be told to the namenode, which orders dropped what it has no use for.
+    pub(crate) fn tell_open(&self) {
+        let left: Vec<(ReplicaKey, u64)> = {
+            let state = self.state();
+            state.open.without_writer().map(|(key, file)| (key, file.length())).collect()
+        };
+        for (key, length) in left {
+            self.news().event(key, ReplicaEvent::Open { length });
+        }
+    }
+
+    /// Bytes of blocks on one data folder, open ones too.
+    pub(crate) fn used_bytes(&self, volume: VolumeIndex) -> u64 {
+        let state = self.state();
+        let open = state.open.iter().filter(|(_, file)| file.volume.index() == volume);
+        let open: u64 = open.map(|(_, file)| file.length()).sum();
+        state.inventory.stored_bytes(volume) + open
+    }
+
+    /// Claims a block to be gone on with under `key`'s generation.
+    ///
+    /// # Errors
+    /// If it is a replica here already, is being received, or something newer is here.
+    pub(crate) fn begin_take_over(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+    ) -> Result<TakeOver, StoreError> {
+        let mut state = self.state();
+        state.check_absent(key)?;
+        self.begin(key, &mut state)
+    }
+
+    /// The same to find out what there is of a block; it may be a replica under this generation already.
+    ///
+    /// # Errors
+    /// If it is in hand, or something newer is here.
+    pub(crate) fn begin_recovery(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+    ) -> Result<TakeOver, StoreError> {
+        self.begin(key, &mut self.state())
+    }
+
+    fn begin(self: &Arc<Self>, key: ReplicaKey, state: &mut State) -> Result<TakeOver, StoreError> {
+        let fenced = CancellationToken::new();
+        let stored = state.inventory.newest(key.block);
+        let claimed = state.open.claim(key, Claimed::Writer(fenced.clone()), stored);
+        claimed.map_err(|refusal| StoreError::refused(key, refusal))?;
+        state.fence(key);
+        Ok(TakeOver { key, fenced, claim: Claim::held(Arc::clone(self), key) })
+    }
+
+    /// Waits until nobody has `key`'s block in hand under an older generation.
+    ///
+    /// # Errors
+    /// If somebody still has after `patience`.
+    pub(crate) async fn writers_out(
+        &self,
+        key: ReplicaKey,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
+        self.until(key, patience, |state| !state.open.is_claimed_below(key)).await
+    }
+
+    /// Tells the writer of `key`, if there is one, to leave, and waits until it has.
+    ///
+    /// # Errors
+    /// If it still writes after `patience`.
+    pub(crate) async fn end_writer(
+        &self,
+        key: ReplicaKey,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
+        match self.state().open.claimed(key) {
+            Some(Claimed::Writer(fenced)) => fenced.cancel(),
+            Some(Claimed::Copy | Claimed::Taken) | None => return Ok(()),
+        }
+        self.until(key, patience, |state| state.open.claimed(key).is_none()).await
+    }
+
+    async fn until(
+        &self,
+        key: ReplicaKey,
+        patience: Duration,
+        is_so: impl Fn(&State) -> bool,
+    ) -> Result<(), StoreError> {
+        let waiting = async {
+            loop {
+                let mut released = std::pin::pin!(self.released());
+                released.as_mut().enable(); // Before looking, so that no change is missed.
+                if is_so(&self.state()) {
+                    return;
+                }
+                released.await;
+            }
+        };
+        let waited = tokio::time::timeout(patience, waiting).await;
+        waited.map_err(|_elapsed| StoreError::BeingWritten { key })
+    }
+
+    /// Makes the first bytes of what is here of the block an open one under the new generation. The tree is that over
+    /// them, to be gone on with.
+    ///
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// If nothing here has those bytes, or the disk fails.
+    pub(crate) fn take_over(
+        self: &Arc<Self>,
+        take: TakeOver,
+        start: Start,
+    ) -> Result<(PartialReplica, BlockTree), StoreError> {
+        let key = take.key;
+        let held = {
+            let state = self.state();
+            if let Some(found) = state.newer_than(key, Purpose::Write) {
+                return Err(StoreError::OtherGeneration { key, found });
+            }
+            state.held(key)
+        };
+        let mut refusal = StoreError::NotFound { key };
+        for source in sources(held, key.generation, start.length) {
+            let taken = match source.is_open {
+                true => self.take_open(key, source, start),
+                false => self.take_replica(key, source, start),
+            };
+            match taken {
+                Ok((file, tree)) => {
+                    let left = (start.length_max - start.length).min(PROMISE_BYTES);
+                    let full = StoreError::NoSpace {
+                        needed: left,
+                        available: file.volume.space().available,
+                    };
+                    let reservation = file.volume.reserve(left).ok_or(full)?;
+                    let TakeOver { fenced, claim, .. } = take;
+                    let (purpose, max) = (Purpose::Write, start.length_max);
+                    let partial = self.partial(key, file, purpose, reservation, max, fenced, claim);
+                    return Ok((partial, tree));
+                }
+                Err(failure) => refusal = failure,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Goes on with what a writer left.
+    fn take_open(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+        source: Held,
+        start: Start,
+    ) -> Result<(Arc<OpenFile>, BlockTree), StoreError> {
+        let from = ReplicaKey { generation: source.generation, ..key };
+        let (file, _taken) = self.take_in_hand(from, key)?;
+        let groups = file.groups(start.length)?;
+        if file.file_offset != start.file_offset || !lead_to(&groups, &start.value) {
+            return Err(StoreError::OtherBytes { key, length: start.length });
+        }
+        let tree = file.tree(start.length, &groups)?;
+        check_usable(&file.volume, start.length_max)?;
+        if !may_share_file(&self.state().all_held(key), source, start.length) {
+            let (data, path) = (file.data(), file.path());
+            let bytes = Bytes { data, path: &path, groups: &groups };
+            let copied = self.copy_to(&file.volume, key, start, bytes)?;
+            return Ok((copied, tree));
+        }
+        // Cut first: a crash in between leaves the old name with what everybody has.
+        file.cut(start.length, groups)?;
+        self.rename_open(&file, from, key)?;
+        Ok((file, tree))
+    }
+
+    /// Goes on behind a replica, which stays as it is.
+    fn take_replica(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+        source: Held,
+        start: Start,
+    ) -> Result<(Arc<OpenFile>, BlockTree), StoreError> {
+        let from = ReplicaKey { generation: source.generation, ..key };
+        let replica = self.open(from)?;
+        let groups = replica.groups(start.length)?;
+        let file_offset = replica.sidecar.header().file_offset;
+        if file_offset != start.file_offset || !lead_to(&groups, &start.value) {
+            return Err(StoreError::OtherBytes { key, length: start.length });
+        }
+        let (data, path) = (&*replica.data, &replica.data_path);
+        let tree = tree_of(data, path, file_offset, start.length, &groups)?;
+        let volume = Arc::clone(self.volume(replica.volume));
+        check_usable(&volume, start.length_max)?;
+        if !may_share_file(&self.state().all_held(key), source, start.length) {
+            let bytes = Bytes { data, path, groups: &groups };
+            return Ok((self.copy_to(&volume, key, start, bytes)?, tree));
+        }
+        let name = ReplicaName::open(key, file_offset);
+        let link = volume.layout().file(Place::Writing, &name, FileKind::Data);
+        let linked = match volume.disk().hard_link(path, &link) {
+            // Left by a removal that failed: nobody knows of it.
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                volume.disk().remove_file(&link).and_then(|()| volume.disk().hard_link(path, &link))
+            }
+            linked => linked,
+        };
+        let opened = linked.and_then(|()| volume.disk().open(&link, OpenMode::Write));
+        let data = opened.map_err(StoreError::disk(&link, "linking a block"))?;
+        let known = (start.length, Some(groups.clone()));
+        let file = OpenFile::new(volume, link, file_offset, key.generation, data, known);
+        file.cut(start.length, groups)?; // What an earlier append left behind the replica's end.
+        let file = Arc::new(file);
+        self.state().open.insert(key, Arc::clone(&file));
+        Ok((file, tree))
+    }
+
+    /// The file of an open block, that nobody else touches until the claim is dropped; `by` has claimed its own key.
+    fn take_in_hand(
+        self: &Arc<Self>,
+        key: ReplicaKey,
+        by: ReplicaKey,
+    ) -> Result<(Arc<OpenFile>, Option<Claim>), StoreError> {
+        let mut state = self.state();
+        let Some(file) = state.open.get(key).cloned() else {
+            return Err(StoreError::NotFound { key });
+        };
+        if key == by {
+            return Ok((file, None));
+        }
+        let taken = state.open.take(key, Claimed::Taken);
+        taken.map_err(|refusal| StoreError::refused(key, refusal))?;
+        Ok((file, Some(Claim::held(Arc::clone(self), key))))
+    }
+
+    /// Gives an open block the name of its new generation.
+    fn rename_open(
+        &self,
+        file: &Arc<OpenFile>,
+        from: ReplicaKey,
+        to: ReplicaKey,
+    ) -> Result<(), StoreError> {
+        if from == to {
+            return Ok(());
+        }
+        let name = ReplicaName::open(to, file.file_offset);
+        let path = file.volume.layout().file(Place::Writing, &name, FileKind::Data);
+        let old = file.path();
+        let renamed = file.volume.disk().rename(&old, &path);
+        renamed
+            .map_err(StoreError::disk(old, "renaming an open block"))
+            .inspect_err(|failure| file.volume.note_error(failure))?;
+        file.moved(path);
+        let mut state = self.state();
+        state.open.remove(from);
+        state.open.insert(to, Arc::clone(file));
+        Ok(())
+    }
+
+    /// Copies the first bytes of a block to a new file beside, verifying them.
+    fn copy_to(
+        &self,
+        volume: &Arc<Volume>,
+        key: ReplicaKey,
+        start: Start,
+        from: Bytes<'_>,
+    ) -> Result<Arc<OpenFile>, StoreError> {
+        let name = ReplicaName::open(key, start.file_offset);
+        let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
+        let (needed, available) = (start.length, volume.space().available);
+        let mut reservation =
+            volume.reserve(needed).ok_or(StoreError::NoSpace { needed, available })?;
+        let failed = |cause| StoreError::disk(&path, "copying a block")(cause);
+        let copied = create_anew(volume, &path).map_err(failed).and_then(|data| {
+            from.copy(&*data, &path, start)?;
+            Ok(data)
+        });
+        let data = copied.inspect_err(|failure| {
+            volume.note_error(failure);
+            super::partial::remove_unfinished(volume, &path);
+        })?;
+        reservation.used(start.length);
+        let known = (start.length, Some(from.groups.to_vec()));
+        let (volume, offset) = (Arc::clone(volume), start.file_offset);
+        let file = Arc::new(OpenFile::new(volume, path, offset, key.generation, data, known));
+        self.state().open.insert(key, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Finds what there is of a block whose writers are out, and keeps it from older generations than the order's, also
+    /// over a restart.
+    ///
+    /// Blocks on the disk, for as long as reading the block takes if it was found at a start.
+    ///
+    /// # Errors
+    /// If something newer is here, or it cannot be read.
+    pub(crate) fn recover(
+        self: &Arc<Self>,
+        take: &TakeOver,
+        order: RecoverOrder,
+    ) -> Result<Option<Recovered>, StoreError> {
+        let key = take.key;
+        let found = {
+            let state = self.state();
+            if let Some(found) = state.newer_than(key, Purpose::Write) {
+                return Err(StoreError::OtherGeneration { key, found });
+            }
+            to_recover(&state.held(key), key.generation)
+        };
+        let Some(found) = found else { return Ok(None) };
+        let from = ReplicaKey { generation: found.generation, ..key };
+        let (written_under, length, groups, first) = if found.is_open {
+            let (file, _taken) = self.take_in_hand(from, key)?;
+            let length = file.length();
+            let groups = file.groups(length)?;
+            self.rename_open(&file, from, key)?;
+            let folder = file.volume.layout().place(Place::Writing);
+            let synced = file.volume.disk().sync_dir(&folder);
+            synced
+                .map_err(StoreError::disk(folder, "syncing the folder of open blocks"))
+                .inspect_err(|failure| file.volume.note_error(failure))?;
+            let first = first_group(file.data(), &file.path(), length)?;
+            (ReplicaKey { generation: file.written_under, ..key }, length, groups, first)
+        } else {
+            let replica = self.open(from)?;
+            let groups = replica.groups(replica.length)?;
+            let first = first_group(&*replica.data, &replica.data_path, replica.length)?;
+            (from, replica.length, groups, first)
+        };
+        let first_root = if order.file_offset == 0 && groups.len() == 1 {
+            group_value(0, &first).root_value
+        } else {
+            None
+        };
+        Ok(Some(Recovered { written_under, length, groups, first_root }))
+    }
+
+    /// Makes the first bytes of what is here of a block a replica, on stable storage, and has the namenode told.
+    ///
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// If nothing here has those bytes, or the disk fails.
+    pub(crate) fn finish(
+        self: &Arc<Self>,
+        take: TakeOver,
+        order: FinishOrder,
+    ) -> Result<(), StoreError> {
+        let (key, length, value) = (take.key, order.length, order.chaining_value);
+        let start =
+            Start { file_offset: order.file_offset, length, value, length_max: order.length };
+        let (partial, tree) = self.take_over(take, start)?;
+        let Some(digest) = tree.digest() else { return Err(StoreError::NotFound { key }) };
+        partial.publish(&tree, &digest, true)?;
+        self.news().event(key, ReplicaEvent::Stored { length, value });
+        Ok(())
+    }
+}
+
+impl OpenReplica {
+    /// The values of the groups of its first `length` bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(crate) fn groups(&self, length: u64) -> Result<Vec<ChainingValue>, StoreError> {
+        let nodes = self.sidecar.read_all_nodes()?;
+        let leaves = nodes.chunks_exact(VALUE_BYTES).step_by(2);
+        let mut groups: Vec<ChainingValue> =
+            leaves.take(groups_of(length)).filter_map(ChainingValue::from_slice).collect();
+        if length != self.length
+            && !length.is_multiple_of(GROUP_BYTES)
+            && let Some(last) = groups.last_mut()
+        {
+            let file_offset = self.sidecar.header().file_offset;
+            *last = partial_value(&*self.data, &self.data_path, file_offset, length)?;
+        }
+        Ok(groups)
+    }
+}
+
+/// Bytes of a block, to be copied.
+struct Bytes<'a> {
+    data: &'a dyn DiskFile,
+    path: &'a Path,
+    groups: &'a [ChainingValue],
+}
+
+impl Bytes<'_> {
+    fn copy(&self, to: &dyn DiskFile, to_path: &Path, start: Start) -> Result<(), StoreError> {
+        let mut buffer = vec![0; STEP_BYTES.min(start.length as usize)];
+        let mut offset = 0;
+        while offset < start.length {
+            let count = (start.length - offset).min(STEP_BYTES as u64) as usize;
+            let step = &mut buffer[..count];
+            let read = self.data.read_exact_at(step, offset);
+            read.map_err(StoreError::disk(self.path, "reading a block"))?;
+            let mut at = offset;
+            for group in step.chunks(GROUP_BYTES as usize) {
+                let value = group_chaining_value(start.file_offset + at, group);
+                if self.groups.get((at / GROUP_BYTES) as usize) != Some(&value) {
+                    let cause = io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("the bytes at offset {at} do not match their value"),
+                    );
+                    return Err(StoreError::disk(self.path, "reading a block")(cause));
+                }
+                at += group.len() as u64;
+            }
+            let written = to.write_all_at(step, offset);
+            written.map_err(StoreError::disk(to_path, "copying a block"))?;
+            offset += count as u64;
+        }
+        Ok(())
+    }
+}
+
+fn first_group(data: &dyn DiskFile, path: &Path, length: u64) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; length.min(GROUP_BYTES) as usize];
+    let read = data.read_exact_at(&mut bytes, 0);
+    read.map_err(StoreError::disk(path, "reading a block"))?;
+    Ok(bytes)
+}
+
+/// A folder that failed takes no more bytes.
+fn check_usable(volume: &Volume, needed: u64) -> Result<(), StoreError> {
+    if volume.has_failed() {
+        return Err(StoreError::NoSpace { needed, available: 0 });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "takeover_test.rs"]
+mod tests;
