@@ -154,7 +154,9 @@ impl BlockReader {
         }
     }
 
-    async fn failed(&mut self, failure: StreamFailure) {
+    async fn failed(&mut self, mut failure: StreamFailure) {
+        // The end of a file that is being written moves from node to node.
+        failure.bad_data &= !(failure.missing && self.file.status.being_written);
         if let Some(node) = self.plan.current().cloned() {
             self.file.note_failure(&self.block, &node, &failure).await;
         }

@@ -16,6 +16,8 @@ use doldam_proto::wire::{self, block_failure::Code};
 use doldam_runtime::connection::StreamError;
 use doldam_runtime::pool::ConnectionPool;
 
+use crate::engine::slow_node::SlowNodeLimits;
+
 /// What every exchange needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
@@ -28,6 +30,8 @@ pub(crate) struct Streams {
     pub(crate) sync_timeout: Duration,
     /// After how long a silent pipeline is looked into.
     pub(crate) probe_after: Duration,
+    /// When a datanode is too slow for its pipeline.
+    pub(crate) slow_node: SlowNodeLimits,
     /// How long an application may have nothing to send.
     pub(crate) stall_timeout: Duration,
     /// Who writes, for people.
@@ -35,7 +39,7 @@ pub(crate) struct Streams {
 }
 
 /// Why an exchange failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct StreamFailure {
     /// The node at fault, if it is another than the one that was talked to.
     pub(crate) node: Option<NodeId>,
@@ -43,23 +47,31 @@ pub(crate) struct StreamFailure {
     pub(crate) cause: String,
     /// Whether the node's *data* is wrong or missing, which the namenode wants to know.
     pub(crate) bad_data: bool,
+    /// Whether the node says that it has nothing of the block.
+    pub(crate) missing: bool,
 }
 
 impl StreamFailure {
     /// The node broke the protocol.
     fn protocol(cause: impl Into<String>) -> Self {
-        Self { node: None, cause: cause.into(), bad_data: false }
+        Self { cause: cause.into(), ..Self::default() }
+    }
+
+    /// If `foreign`, nobody is accused of wrong data.
+    fn unless(mut self, foreign: bool) -> Self {
+        self.bad_data &= !foreign;
+        self
     }
 
     /// The node has not got what the namenode says it has.
     fn bad_data(cause: impl Into<String>) -> Self {
-        Self { node: None, cause: cause.into(), bad_data: true }
+        Self { cause: cause.into(), bad_data: true, ..Self::default() }
     }
 }
 
 impl From<StreamError> for StreamFailure {
     fn from(error: StreamError) -> Self {
-        Self { node: None, cause: with_causes(&error), bad_data: false }
+        Self { cause: with_causes(&error), ..Self::default() }
     }
 }
 
@@ -67,8 +79,10 @@ impl From<wire::BlockFailure> for StreamFailure {
     fn from(failure: wire::BlockFailure) -> Self {
         let code = failure.code();
         let bad_data = match code {
-            Code::NotFound | Code::StaleGeneration | Code::Checksum | Code::Corrupt => true,
-            Code::Unspecified
+            Code::NotFound | Code::Checksum | Code::Corrupt => true,
+            // The block was written on meanwhile: the locations are old.
+            Code::StaleGeneration
+            | Code::Unspecified
             | Code::BadRequest
             | Code::NoSpace
             | Code::Disk
@@ -86,7 +100,7 @@ impl From<wire::BlockFailure> for StreamFailure {
         } else {
             _ = write!(cause, " ({name})"); // Writing to a string cannot fail.
         }
-        Self { node, cause, bad_data }
+        Self { node, cause, bad_data, missing: code == Code::NotFound }
     }
 }
 

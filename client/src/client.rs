@@ -13,9 +13,11 @@ use doldam_runtime::pool::{ConnectionPool, PoolLimits};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{ClusterReport, FsckStream};
+use crate::append::AppendOptions;
 use crate::block_stream::Streams;
 use crate::config::ClientConfig;
 use crate::create::CreateOptions;
+use crate::engine::slow_node::SlowNodeLimits;
 use crate::error::ClientError;
 use crate::get::{GetOptions, ReadReport};
 use crate::listing::ListStream;
@@ -100,6 +102,10 @@ impl ClientBuilder {
             write_timeout: self.config.write_timeout,
             sync_timeout: self.config.sync_timeout,
             probe_after: self.config.probe_after,
+            slow_node: SlowNodeLimits {
+                factor: self.config.slow_node_factor,
+                period: self.config.slow_node_after,
+            },
             stall_timeout: self.config.stall_timeout,
             writer: metadata.holder().into(),
         };
@@ -259,6 +265,27 @@ impl Client {
     /// A new file at `path`: choose its options, then [`CreateOptions::open`].
     pub fn create(&self, path: impl AsRef<str>) -> CreateOptions {
         CreateOptions::new(self.clone(), path.as_ref().to_owned())
+    }
+
+    /// A file to be written on behind its end: see [`AppendOptions::open`].
+    pub fn append(&self, path: impl AsRef<str>) -> AppendOptions {
+        AppendOptions::new(self.clone(), path.as_ref().to_owned())
+    }
+
+    /// Cuts the file at `path` to its first `length` bytes, in one step: readers see it as it was until this is done.
+    /// Nothing is copied but a part of one block.
+    ///
+    /// If the future is dropped half-way, it is open whether the file is cut.
+    ///
+    /// # Errors
+    /// If nothing, a directory or a shorter file is there, another client writes it, or no datanode can give or take
+    /// the block that is cut.
+    pub async fn truncate(
+        &self,
+        path: impl AsRef<str>,
+        length: u64,
+    ) -> Result<WriteReport, ClientError> {
+        crate::append::truncate(&self.inner, parse(path.as_ref())?, length).await
     }
 
     /// Opens a file for reading. Cancel-safe.

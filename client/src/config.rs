@@ -31,13 +31,20 @@ pub struct ClientConfig {
     /// How long a pipeline that owes an acknowledgement may be silent before each of its datanodes is asked whether
     /// it is alive; one that does not answer is replaced. Default 3 s.
     pub probe_after: Duration,
-    /// How long a pipeline is kept open for an application that writes nothing; then it is given up and the
-    /// block is sent again once it is whole. Below `write_timeout`. Default 5 s.
+    /// How many times slower than the median of the others a datanode may be, in what it can take, before a pipeline
+    /// that waits for it goes on without it. 0: no datanode is ever too slow. Default 8.
+    pub slow_node_factor: u32,
+    /// For how long it has to be so slow. Default 5 s.
+    pub slow_node_after: Duration,
+    /// How long a pipeline is kept open for an application that writes nothing; then it is closed, and another goes
+    /// on with the block when there is more. Below `write_timeout`. Default 5 s.
     pub stall_timeout: Duration,
     /// HTTP/2 connections to the namenode. More than one helps with dozens of calls in flight. Default 1.
     pub metadata_channels: usize,
-    /// Most bytes a [`FileWriter`](crate::FileWriter) keeps until they are acknowledged, so that a block can be
-    /// written again elsewhere. At least the block size and the window (8 MiB). Default 160 MiB.
+    /// Most bytes a [`FileWriter`](crate::FileWriter) keeps of what it has sent, so that a block can be written again
+    /// elsewhere even if all its datanodes are lost. Of larger blocks the start is given up once all datanodes of the
+    /// pipeline have it; the block then survives the loss of all but one of them. At least 8 MiB (the window) and
+    /// 64 KiB. Default 160 MiB.
     pub retained_bytes_max: u64,
     /// How many pipelines are tried for one block before its write fails. Default 8.
     pub block_attempts_max: u32,
@@ -62,6 +69,8 @@ impl Default for ClientConfig {
             write_timeout: Duration::from_secs(10),
             sync_timeout: Duration::from_mins(1),
             probe_after: Duration::from_secs(3),
+            slow_node_factor: 8,
+            slow_node_after: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(5),
             metadata_channels: 1,
             retained_bytes_max: 160 << 20,
@@ -100,6 +109,10 @@ impl ClientConfig {
             if bytes > TEXT_BYTES_MAX {
                 return refuse(option, format!("{bytes} bytes are more than {TEXT_BYTES_MAX}"));
             }
+        }
+        if self.slow_node_factor == 1 {
+            let why = "1 would give up half of all datanodes; 0 gives up none".to_owned();
+            return refuse("slow_node_factor", why);
         }
         if self.stall_timeout >= self.write_timeout {
             return refuse("stall_timeout", "must be below write_timeout".to_owned());

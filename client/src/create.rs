@@ -2,7 +2,7 @@
 
 use doldam_proto::block::BlockBytes;
 use doldam_proto::file::Durability;
-use doldam_proto::limits::{REPLICATION_MAX, WRITE_WINDOW_BYTES};
+use doldam_proto::limits::REPLICATION_MAX;
 
 use crate::client::{Client, parse};
 use crate::error::ClientError;
@@ -74,22 +74,17 @@ impl CreateOptions {
         self
     }
 
-    /// Starts the write. Nothing is visible at the path until [`FileWriter::close`].
+    /// Starts the write. Nothing is visible at the path until [`FileWriter::close`] or [`FileWriter::flush`].
     ///
     /// # Errors
     /// If the namenode refuses (the path exists, its parent does not, another client writes there), or an
-    /// option is out of range, or a block would not fit `retained_bytes_max`: it has to be kept until it is
-    /// acknowledged, since an application cannot be asked for its bytes again.
+    /// option is out of range.
     pub async fn open(self) -> Result<FileWriter, ClientError> {
         let path = parse(&self.path)?;
         check_options(&self.options)?;
         let inner = self.client.inner();
-        let bound = inner.config.retained_bytes_max;
-        check_retained(self.options.block_bytes.unwrap_or(inner.hello.default_block_bytes), bound)?;
         let (write, first) = OpenWrite::create(inner, path, &self.options, true).await?;
-        check_retained(write.block_bytes.get(), bound)?;
-
-        Ok(FileWriter::start(write, first, bound))
+        Ok(FileWriter::create(write, first, inner.config.retained_bytes_max))
     }
 }
 
@@ -108,16 +103,4 @@ pub(crate) fn check_options(options: &WriteOptions) -> Result<(), ClientError> {
         return refuse("block size", why);
     }
     Ok(())
-}
-
-fn check_retained(block_bytes: u64, bound: u64) -> Result<(), ClientError> {
-    let needed = block_bytes + WRITE_WINDOW_BYTES;
-    if needed <= bound {
-        return Ok(());
-    }
-    let why = format!(
-        "a block of {block_bytes} bytes that is streamed takes {needed} bytes of memory, and \
-         retained_bytes_max is {bound}: choose smaller blocks or raise it"
-    );
-    Err(ClientError::InvalidOption { option: "block size", why })
 }

@@ -6,7 +6,7 @@ use doldam_runtime::net::BoxFuture;
 
 use crate::client::{Client, parse};
 use crate::create::{WriteOptions, check_options};
-use crate::engine::write_pipeline::WriteEvent;
+use crate::engine::write_pipeline::{WriteEvent, WriteStart};
 use crate::error::ClientError;
 use crate::session::{OpenWrite, Session, Supply};
 use crate::source::BlockSource;
@@ -26,7 +26,10 @@ impl Client {
         let path = parse(path.as_ref())?;
         check_options(&options)?;
         let (write, first) = OpenWrite::create(self.inner(), path, &options, false).await?;
-        Box::pin(Session::new(write, first, Arc::new(Nothing), 1, None).run()).await
+        Box::pin(
+            Session::new(write, WriteStart::New { first }, None, Arc::new(Nothing), 1, None).run(),
+        )
+        .await
     }
 }
 

@@ -4,4 +4,5 @@
 
 pub(crate) mod ranges;
 pub(crate) mod read_plan;
+pub(crate) mod slow_node;
 pub(crate) mod write_pipeline;

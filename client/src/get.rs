@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::BytesMut;
+use doldam_proto::FsError;
 use doldam_proto::digest::file::file_digest;
 use doldam_proto::digest::group::group_value;
 use doldam_proto::digest::{BlockDigest, ChainingValue};
@@ -138,6 +139,7 @@ fn check_digest(file: &OpenFile, values: &BTreeMap<u32, BlockDigest>) -> Result<
     let (cluster, path) = (file.status.digest, file.path().to_string());
     match (cluster, file_digest(first, &rest)) {
         (Some(cluster), Some(local)) if cluster == local => Ok(()),
+        (Some(_), Some(_)) if file.has_grown() => Err(FsError::FileChanged { path }.into()),
         (Some(cluster), Some(local)) => Err(ClientError::DigestMismatch { path, cluster, local }),
         _ => Err(bad_answer(format!("{path} has no digest"))),
     }

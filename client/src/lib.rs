@@ -3,7 +3,8 @@
 //! What it guarantees:
 //!
 //! * **Nothing half-written is ever visible.** A file appears under its path whole, when
-//!   [`FileWriter::close`] succeeds, or not at all; the same holds when it replaces an older one.
+//!   [`FileWriter::close`] succeeds, or not at all; the same holds when it replaces an older one, and for what is
+//!   appended to one. Only [`FileWriter::flush`] shows a part, up to exactly where it was called.
 //! * **Acknowledged is kept.** When `close` returns, the file is as durable as its [`Durability`] promises,
 //!   and the cluster's digest of it equals the one computed here from the bytes that were handed in.
 //! * **No byte is handed out unverified.** What a datanode sends is checked against the value of the block
@@ -34,6 +35,7 @@
 //! connections. Each method says whether dropping its future half-way is safe.
 
 pub mod admin;
+mod append;
 mod block_reader;
 mod block_stream;
 mod client;
@@ -54,6 +56,7 @@ mod source;
 mod writer;
 
 pub use admin::{BlockHealth, ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckStream};
+pub use append::AppendOptions;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
 pub use create::{CreateOptions, WriteOptions};

@@ -14,6 +14,7 @@ mod calls;
 mod lease;
 mod requests;
 mod retry;
+mod write_calls;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -39,6 +40,7 @@ pub(crate) use lease::Lease;
 use lease::Leases;
 use requests::RequestIds;
 use retry::Retry;
+pub(crate) use write_calls::{Appended, Recovered};
 
 use crate::config::ClientConfig;
 use crate::error::ClientError;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use doldam_proto::FsError;
 use doldam_proto::block::LocatedBlock;
@@ -31,6 +32,8 @@ pub(crate) struct OpenFile {
     pub(crate) trace: TraceId,
     path: FsPath,
     blocks: Mutex<BTreeMap<u32, LocatedBlock>>,
+    /// A block is known only as it is now, longer than it was when the file was opened.
+    grown: AtomicBool,
     /// Held while a page is fetched, so that nobody fetches the same.
     fetching: tokio::sync::Mutex<()>,
     seen: Mutex<Verification>,
@@ -52,6 +55,7 @@ impl OpenFile {
             trace,
             path,
             blocks: Mutex::new(BTreeMap::new()),
+            grown: AtomicBool::new(false),
             fetching: tokio::sync::Mutex::new(()),
             seen: Mutex::new(Verification::default()),
             distrusted: Mutex::new(BTreeSet::new()),
@@ -100,7 +104,8 @@ impl OpenFile {
         let located =
             metadata.locate(&self.path, offset, max_blocks, expected, &self.trace).await?;
         let (status, blocks) = located;
-        if status.inode != self.status.inode || status.length != self.status.length {
+        // It may have grown meanwhile; what it had when it was opened is there, and is read.
+        if status.inode != self.status.inode || status.length < self.status.length {
             return Err(FsError::FileChanged { path: self.path.to_string() }.into());
         }
         self.keep(blocks)?;
@@ -108,19 +113,36 @@ impl OpenFile {
         found.ok_or_else(|| bad_answer(format!("{}: no block {index}", self.path)))
     }
 
+    /// Whether the blocks may be known with other values than the file had when it was opened.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.grown.load(Ordering::Relaxed)
+    }
+
     fn keep(&self, located: Vec<LocatedBlock>) -> Result<(), ClientError> {
         let mut blocks = self.blocks.lock();
         if blocks.len() + located.len() > KEPT_BLOCKS_MAX {
             blocks.clear();
         }
-        for block in located {
+        for mut block in located {
             let due =
                 (u64::from(block.index) * self.status.block_bytes, self.block_length(block.index));
-            if (block.offset, block.length) != due {
+            if due.1 == 0 {
+                continue; // Behind the end as it was.
+            }
+            if block.offset != due.0 || block.length < due.1 {
                 return Err(bad_answer(format!(
                     "{}: block {} has {} bytes at {}, not {} at {}",
                     self.path, block.index, block.length, block.offset, due.1, due.0
                 )));
+            }
+            // What is known of its content stays what it was, whatever it grew to.
+            if let Some(known) = blocks.get(&block.index)
+                && known.id == block.id
+            {
+                (block.length, block.chaining_value) = (known.length, known.chaining_value);
+            }
+            if block.length > due.1 {
+                self.grown.store(true, Ordering::Relaxed);
             }
             blocks.insert(block.index, block);
         }

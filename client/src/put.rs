@@ -10,7 +10,7 @@ use doldam_runtime::net::BoxFuture;
 use crate::Progress;
 use crate::client::Inner;
 use crate::create::{WriteOptions, check_options};
-use crate::engine::write_pipeline::WriteEvent;
+use crate::engine::write_pipeline::{WriteEvent, WriteStart};
 use crate::error::ClientError;
 use crate::session::{OpenWrite, Session, Supply};
 use crate::source::{BlockSource, LocalFile};
@@ -67,7 +67,11 @@ pub(crate) async fn put_file(
     let (write, first) = created.await?;
     let supply = Arc::new(FileSupply { file, block_bytes: write.block_bytes.get() });
     let parallel = options.parallel;
-    Box::pin(Session::new(write, first, supply, parallel, options.progress).run()).await
+    Box::pin(
+        Session::new(write, WriteStart::New { first }, None, supply, parallel, options.progress)
+            .run(),
+    )
+    .await
 }
 
 /// All of a local file, from the start.
@@ -80,7 +84,7 @@ impl Supply for FileSupply {
     fn poll_events(&self) -> Result<Vec<WriteEvent>, ClientError> {
         let length = self.file.bytes();
         let blocks = length.div_ceil(self.block_bytes) as u32;
-        let available = WriteEvent::Available { started: blocks, whole: blocks };
+        let available = WriteEvent::Available { started: blocks, whole: blocks, filled: 0 };
         Ok(vec![available, WriteEvent::Ended { length }])
     }
 

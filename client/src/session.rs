@@ -2,36 +2,41 @@
 //!
 //! A task per block sends; this driver, which alone talks to the namenode, only waits and passes on.
 
+mod tracked;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use doldam_proto::FsError;
 use doldam_proto::block::{AllocatedBlock, BlockBytes, BlockCommit};
+use doldam_proto::digest::BlockTree;
 use doldam_proto::file::Durability;
-use doldam_proto::id::InodeId;
+use doldam_proto::id::{InodeId, NodeId};
 use doldam_proto::path::FsPath;
 use doldam_runtime::net::BoxFuture;
 use doldam_runtime::retry::Backoff;
 use doldam_runtime::tasks::spawn_detached;
 use doldam_runtime::telemetry::{TraceId, request_span};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use crate::Progress;
-use crate::block_stream::send::{Outgoing, SendFailure, SendWatch, send_block};
+use crate::block_stream::StreamFailure;
+use crate::block_stream::send::{Outgoing, SendFailure, SentBlock, send_block};
 use crate::client::Inner;
 use crate::create::WriteOptions;
 use crate::engine::write_pipeline::{
-    Allocation, WriteAction, WriteEvent, WriteLimits, WritePipeline,
+    Allocation, Flush, Recovery, ResumeAt, WriteAction, WriteEvent, WriteLimits, WritePipeline,
+    WriteStart,
 };
 use crate::error::ClientError;
-use crate::metadata::{Created, Lease, bad_answer};
+use crate::metadata::{Appended, Created, Lease, Recovered, bad_answer};
 use crate::source::BlockSource;
 use crate::writer::WriteReport;
+use tracked::{Tracked, Watch};
 
 /// First and longest pause before a block is sent again although every node has failed already.
 const ROUND_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
@@ -44,8 +49,12 @@ pub(crate) trait Supply: Send + Sync {
     fn changed(&self) -> BoxFuture<'_, ()>;
     /// The bytes of a block that was reported as available.
     fn block(&self, index: u32) -> Option<BlockSource>;
+    /// The first `bytes` of a block are acknowledged.
+    fn acknowledged(&self, _index: u32, _bytes: u64) {}
     /// The block is acknowledged: its bytes are not needed again.
     fn release(&self, index: u32);
+    /// The first `length` bytes of the file are visible, with `sync` also on stable storage.
+    fn flushed(&self, _length: u64, _sync: bool) {}
     /// The last chance to object before the file becomes visible.
     fn check(&self) -> Result<(), ClientError>;
 }
@@ -77,20 +86,36 @@ impl OpenWrite {
         let lease = Lease::hold(&inner.metadata);
         let created = inner.metadata.create(&path, options, allocate_first, &trace).await?;
         let Created { inode, block_bytes, durability, first } = created;
-        let (inner, settled) = (Arc::clone(inner), false);
-        let unfinished = inner.unfinished.token();
-        let write = Self {
-            inner,
-            path,
-            inode,
-            block_bytes,
-            durability,
-            trace,
-            settled,
-            unfinished,
-            _lease: lease,
-        };
+        let write = Self::new(inner, path, inode, block_bytes, durability, trace, lease);
         Ok((write, first))
+    }
+
+    /// Begins to write on behind the end of a file, or behind its first `truncate_to` bytes.
+    pub(crate) async fn append(
+        inner: &Arc<Inner>,
+        path: FsPath,
+        truncate_to: Option<u64>,
+    ) -> Result<(Self, Appended), ClientError> {
+        let trace = inner.metadata.new_trace();
+        let lease = Lease::hold(&inner.metadata);
+        let appended = inner.metadata.append(&path, truncate_to, &trace).await?;
+        let Appended { inode, block_bytes, durability, .. } = appended;
+        let write = Self::new(inner, path, inode, block_bytes, durability, trace, lease);
+        Ok((write, appended))
+    }
+
+    fn new(
+        inner: &Arc<Inner>,
+        path: FsPath,
+        inode: InodeId,
+        block_bytes: BlockBytes,
+        durability: Durability,
+        trace: TraceId,
+        lease: Lease,
+    ) -> Self {
+        let unfinished = inner.unfinished.token();
+        let (inner, settled, _lease) = (Arc::clone(inner), false, lease);
+        Self { inner, path, inode, block_bytes, durability, trace, settled, unfinished, _lease }
     }
 
     /// Gives the write up.
@@ -118,25 +143,33 @@ impl Drop for OpenWrite {
     }
 }
 
+type Answer = BoxFuture<'static, Result<WriteEvent, ClientError>>;
+
 /// The driver of one write.
 pub(crate) struct Session<S> {
     write: OpenWrite,
     supply: Arc<S>,
     pipeline: WritePipeline,
+    /// Bytes of the file before the write.
+    behind: u64,
     /// Senders of blocks under way.
     senders: BTreeMap<u32, AbortOnDropHandle<()>>,
-    meters: BTreeMap<u32, Arc<Meter>>,
+    blocks: BTreeMap<u32, Arc<Tracked>>,
     events: (mpsc::Sender<WriteEvent>, mpsc::Receiver<WriteEvent>),
     fatal: (mpsc::Sender<ClientError>, mpsc::Receiver<ClientError>),
-    /// The allocation under way; it comes to nothing if no node is left beyond those excluded.
-    request: Option<BoxFuture<'static, Result<Option<AllocatedBlock>, ClientError>>>,
+    /// Some block has what a flush waits for.
+    reached: Arc<Notify>,
+    /// The request to the namenode that is under way.
+    request: Option<Answer>,
     progress: Option<Progress>,
 }
 
 impl<S: Supply + 'static> Session<S> {
+    /// `tree` is that of the bytes before `start`, if it is inside a block.
     pub(crate) fn new(
         write: OpenWrite,
-        first: Option<AllocatedBlock>,
+        start: WriteStart,
+        tree: Option<BlockTree>,
         supply: Arc<S>,
         parallel: usize,
         progress: Option<Progress>,
@@ -146,14 +179,22 @@ impl<S: Supply + 'static> Session<S> {
             unfinished_max: parallel + 1,
             attempts_max: write.inner.config.block_attempts_max,
         };
+        let behind = match &start {
+            WriteStart::New { .. } => 0,
+            WriteStart::Behind { length, .. } => *length,
+        };
+        let first_index = (behind / write.block_bytes.get()) as u32;
+        let blocks = tree.map(|tree| (first_index, Arc::new(Tracked::new(tree))));
         Self {
+            pipeline: WritePipeline::new(limits, write.block_bytes, start),
             write,
             supply,
-            pipeline: WritePipeline::new(limits, first),
+            behind,
             senders: BTreeMap::new(),
-            meters: BTreeMap::new(),
+            blocks: blocks.into_iter().collect(),
             // Each sender has at most two events waiting: all sent, and its end.
             events: mpsc::channel(2 * limits.unfinished_max),
+            reached: Arc::default(),
             fatal: mpsc::channel(1),
             request: None,
             progress,
@@ -183,10 +224,17 @@ impl<S: Supply + 'static> Session<S> {
             for event in self.supply.poll_events()? {
                 self.pipeline.handle(event);
             }
+            for (index, tracked) in &self.blocks {
+                if let Some(event) = tracked.take_reached(*index) {
+                    self.pipeline.handle(event);
+                }
+            }
             while let Some(action) = self.pipeline.poll() {
                 match action {
                     WriteAction::Allocate(allocation) => self.allocate(allocation),
-                    WriteAction::Send { block } => self.send(block)?,
+                    WriteAction::Recover(recovery) => self.recover(recovery),
+                    WriteAction::Send { block, resume } => self.send(block, resume)?,
+                    WriteAction::Flush(flush) => self.flush(flush),
                     WriteAction::Complete { length, commits } => {
                         return self.complete(length, commits).await;
                     }
@@ -213,11 +261,13 @@ impl<S: Supply + 'static> Session<S> {
             Some(error) = self.fatal.1.recv() => return Err(error),
             answer = request => {
                 self.request = None;
-                self.pipeline.handle(match answer? {
-                    Some(block) => WriteEvent::Allocated { block },
-                    None => WriteEvent::NoneLeft,
-                });
+                let event = answer?;
+                if let WriteEvent::Flushed { length, sync } = event {
+                    self.supply.flushed(length, sync);
+                }
+                self.pipeline.handle(event);
             }
+            () = self.reached.notified() => {}
             () = self.supply.changed() => {}
         }
         Ok(())
@@ -227,21 +277,25 @@ impl<S: Supply + 'static> Session<S> {
         match &event {
             WriteEvent::Done { index, .. } => {
                 self.senders.remove(index);
-                self.meters.remove(index);
+                self.blocks.remove(index);
                 self.supply.release(*index);
             }
-            WriteEvent::Failed { index, cause, .. } => {
-                tracing::debug!(path = %self.write.path, index, %cause, "a pipeline failed");
+            WriteEvent::Failed { index, cause, acknowledged, .. } => {
+                tracing::debug!(path = %self.write.path, index, %cause, acknowledged, "a pipeline failed");
                 self.senders.remove(index);
             }
-            WriteEvent::Stalled { index } => {
+            WriteEvent::Stalled { index, .. } | WriteEvent::Gone { index, .. } => {
                 self.senders.remove(index);
             }
             WriteEvent::Sent { .. }
+            | WriteEvent::Reached { .. }
             | WriteEvent::Available { .. }
             | WriteEvent::Ended { .. }
+            | WriteEvent::FlushWanted { .. }
             | WriteEvent::Allocated { .. }
-            | WriteEvent::NoneLeft => {}
+            | WriteEvent::Recovered { .. }
+            | WriteEvent::NoneLeft
+            | WriteEvent::Flushed { .. } => {}
         }
         self.pipeline.handle(event);
     }
@@ -250,50 +304,79 @@ impl<S: Supply + 'static> Session<S> {
         let (inner, inode) = (Arc::clone(&self.write.inner), self.write.inode);
         let trace = self.write.trace.clone();
         self.request = Some(Box::pin(async move {
-            let mut backoff = Backoff::new(ROUND_PAUSE.0, ROUND_PAUSE.1);
-            let random = &*inner.metadata.seams.random;
-            let pause = (0..allocation.rounds).map(|_| backoff.next_pause(random)).last();
-            tokio::time::sleep(pause.unwrap_or_default()).await;
-            match inner.metadata.allocate(inode, &allocation, &trace).await {
-                Err(ClientError::Refused(FsError::NoDatanodes { .. }))
-                    if !allocation.excluded.is_empty() =>
-                {
-                    Ok(None)
-                }
-                allocated => allocated.map(Some),
-            }
+            pause(&inner, allocation.rounds).await;
+            let allocated = inner.metadata.allocate(inode, &allocation, &trace).await;
+            unless_none_left(
+                allocated.map(|block| WriteEvent::Allocated { block }),
+                &allocation.excluded,
+            )
         }));
     }
 
-    fn send(&mut self, block: AllocatedBlock) -> Result<(), ClientError> {
+    fn recover(&mut self, recovery: Recovery) {
+        let (inner, inode) = (Arc::clone(&self.write.inner), self.write.inode);
+        let trace = self.write.trace.clone();
+        self.request = Some(Box::pin(async move {
+            pause(&inner, recovery.rounds).await;
+            let recovered = inner.metadata.recover_block(inode, &recovery, &trace).await;
+            let recovered = recovered.map(|Recovered { block, length, holders }| {
+                WriteEvent::Recovered { block, length, holders }
+            });
+            unless_none_left(recovered, &recovery.excluded)
+        }));
+    }
+
+    fn flush(&mut self, flush: Flush) {
+        let (inner, inode) = (Arc::clone(&self.write.inner), self.write.inode);
+        let trace = self.write.trace.clone();
+        let (length, sync) = (flush.length, flush.sync);
+        self.request = Some(Box::pin(async move {
+            inner.metadata.flush(inode, flush, &trace).await?;
+            Ok(WriteEvent::Flushed { length, sync })
+        }));
+    }
+
+    fn send(&mut self, block: AllocatedBlock, resume: Option<ResumeAt>) -> Result<(), ClientError> {
         let index = block.index;
         let Some(source) = self.supply.block(index) else {
             // The engine starts only what the supply has announced.
             return Err(ClientError::Stopped { operation: "write" });
         };
-        let meter = self.meters.entry(index).or_insert_with(|| Arc::new(Meter::default()));
+        let file_offset = u64::from(index) * self.write.block_bytes.get();
+        let tracked = self.blocks.entry(index);
+        let tracked =
+            tracked.or_insert_with(|| Arc::new(Tracked::new(BlockTree::new(file_offset))));
         let watch = Watch {
-            meter: Arc::clone(meter),
+            tracked: Arc::clone(tracked),
+            supply: Arc::clone(&self.supply) as Arc<dyn Supply>,
             progress: self.progress.clone(),
             index,
             events: self.events.0.clone(),
+            reached: Arc::clone(&self.reached),
         };
         let outgoing = Outgoing {
             block,
+            resume,
             block_bytes: self.write.block_bytes,
             durability: self.write.durability,
             trace: self.write.trace.as_str().to_owned(),
         };
         let (inner, fatal) = (Arc::clone(&self.write.inner), self.fatal.0.clone());
         let sender = async move {
-            let sent = send_block(&inner.streams, &outgoing, &source, &watch).await;
+            let tree = watch.tracked.tree.lock().take();
+            let tree = tree.unwrap_or_else(|| BlockTree::new(file_offset));
+            let mut sent = SentBlock { tree, acknowledged: 0 };
+            let outcome = send_block(&inner.streams, &outgoing, &source, &mut sent, &watch).await;
             drop(source);
-            let event = match sent {
+            let SentBlock { tree, acknowledged } = sent;
+            *watch.tracked.tree.lock() = Some(tree);
+            let event = match outcome {
                 Ok(commit) => WriteEvent::Done { index, commit },
-                Err(SendFailure::Pipeline(failure)) => {
-                    WriteEvent::Failed { index, node: failure.node, cause: failure.cause }
+                Err(SendFailure::Pipeline(StreamFailure { node, cause, .. })) => {
+                    WriteEvent::Failed { index, node, cause, acknowledged }
                 }
-                Err(SendFailure::Stalled) => WriteEvent::Stalled { index },
+                Err(SendFailure::Stalled) => WriteEvent::Stalled { index, acknowledged },
+                Err(SendFailure::Gone { kept_from }) => WriteEvent::Gone { index, kept_from },
                 Err(SendFailure::Source(error)) => {
                     // If the driver is gone, nobody is left to be told.
                     _ = fatal.send(error).await;
@@ -313,7 +396,7 @@ impl<S: Supply + 'static> Session<S> {
         commits: Vec<BlockCommit>,
     ) -> Result<WriteReport, ClientError> {
         self.supply.check()?;
-        let local = self.pipeline.digest().ok_or_else(|| bad_answer("a file without a digest"))?;
+        let local = self.pipeline.digest();
         let write = &mut self.write;
         // From here on it is open whether the file is complete, until the namenode says so.
         write.settled = true;
@@ -326,46 +409,40 @@ impl<S: Supply + 'static> Session<S> {
         if status.length != length {
             return Err(bad_answer(format!("{path} has {} bytes, not {length}", status.length)));
         }
-        match status.digest {
-            Some(cluster) if cluster != local => {
+        match (status.digest, local) {
+            // Of blocks that were there before the values are not known here.
+            (Some(cluster), Some(local)) if cluster != local => {
                 Err(ClientError::DigestMismatch { path, cluster, local })
             }
-            Some(_) => Ok(WriteReport {
+            (Some(_), _) => Ok(WriteReport {
                 status,
-                bytes: length,
+                bytes: length - self.behind,
                 under_replicated_blocks,
                 rewritten_blocks: self.pipeline.rewritten_blocks(),
+                recovered_blocks: self.pipeline.recovered_blocks(),
             }),
-            None => Err(bad_answer(format!("{path} is a directory"))),
+            (None, _) => Err(bad_answer(format!("{path} is a directory"))),
         }
     }
 }
 
-/// How much of a block was reported as progress, over all tries.
-#[derive(Debug, Default)]
-struct Meter {
-    highest: AtomicU64,
+/// Waits the longer before a request, the more often every node has failed.
+async fn pause(inner: &Inner, rounds: u32) {
+    let mut backoff = Backoff::new(ROUND_PAUSE.0, ROUND_PAUSE.1);
+    let random = &*inner.metadata.seams.random;
+    let pause = (0..rounds).map(|_| backoff.next_pause(random)).last();
+    tokio::time::sleep(pause.unwrap_or_default()).await;
 }
 
-struct Watch {
-    meter: Arc<Meter>,
-    progress: Option<Progress>,
-    index: u32,
-    events: mpsc::Sender<WriteEvent>,
-}
-
-impl SendWatch for Watch {
-    fn acknowledged(&self, bytes: u64) {
-        let before = self.meter.highest.fetch_max(bytes, Ordering::AcqRel);
-        if let Some(progress) = &self.progress
-            && bytes > before
-        {
-            progress(bytes - before);
+/// With nodes excluded, having none left is an answer.
+fn unless_none_left(
+    answer: Result<WriteEvent, ClientError>,
+    excluded: &[NodeId],
+) -> Result<WriteEvent, ClientError> {
+    match answer {
+        Err(ClientError::Refused(FsError::NoDatanodes { .. })) if !excluded.is_empty() => {
+            Ok(WriteEvent::NoneLeft)
         }
-    }
-
-    fn all_sent(&self) {
-        // Were there no room, the next block would start a little later.
-        _ = self.events.try_send(WriteEvent::Sent { index: self.index });
+        answer => answer,
     }
 }

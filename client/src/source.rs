@@ -1,5 +1,7 @@
-//! Where the bytes of a block come from, as often as it has to be sent: a local file that is read again, or
-//! buffers that are kept until the block is acknowledged.
+//! Where the bytes of a block come from, from wherever they have to be sent (again): a local file that is read again,
+//! or what an application has written, which is kept until the block is acknowledged.
+
+mod retained;
 
 use std::fs::File;
 use std::io;
@@ -7,22 +9,55 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use doldam_proto::limits::FRAME_PAYLOAD_BYTES;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use bytes::Bytes;
+use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, GROUP_BYTES};
 
 use crate::error::ClientError;
+pub(crate) use retained::{Buffers, RetainedBlock, Then};
 
-/// The next bytes of a block, at most a frame of them; all but the last are whole frames.
+/// A length of a block that a flush waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// In bytes.
+    pub(crate) length: u64,
+    /// Whether they have to be on stable storage.
+    pub(crate) sync: bool,
+}
+
+/// Bytes to be sent.
 #[derive(Debug)]
-pub(crate) enum Chunk {
-    /// The first `bytes` of the scratch buffer.
-    Scratch { bytes: usize, last: bool },
+pub(crate) enum Payload {
+    /// The first so many of the scratch buffer.
+    Scratch(usize),
     /// Bytes that are kept for another try.
-    Retained { bytes: Bytes, last: bool },
-    /// Nothing more: the block ended with the chunk before.
-    End,
+    Kept(Bytes),
+}
+
+/// What comes next of a block, at most a frame.
+#[derive(Debug)]
+pub(crate) struct Next {
+    /// From the start of the group of the position on. Reaches beyond the position, unless this is about an end or a
+    /// mark that is there.
+    pub(crate) payload: Payload,
+    /// Whether the block ends with it.
+    pub(crate) last: bool,
+    /// A flush waits for the bytes up to its end.
+    pub(crate) mark: Option<Mark>,
+}
+
+/// Why there is nothing to send.
+#[derive(Debug)]
+pub(crate) enum SourceFailure {
+    /// The bytes asked for were given up; those from `kept_from` on are there.
+    Gone { kept_from: u64 },
+    /// They cannot be read.
+    Unreadable(ClientError),
+}
+
+impl From<ClientError> for SourceFailure {
+    fn from(error: ClientError) -> Self {
+        Self::Unreadable(error)
+    }
 }
 
 /// The bytes of one block.
@@ -43,18 +78,38 @@ impl BlockSource {
         }
     }
 
-    /// The bytes from `offset` of the block, where the chunk before ended. Cancel-safe.
+    /// What comes behind `position` of the block, up to which it is sent; a mark that is `noted` is none any more.
+    /// Cancel-safe.
     ///
     /// A local file is read right here: copying a frame from the page cache takes less time than handing it to
     /// another thread would.
-    pub(crate) async fn next(&self, offset: u64, scratch: &mut [u8]) -> Result<Chunk, ClientError> {
+    pub(crate) async fn next(
+        &self,
+        position: u64,
+        noted: Option<Mark>,
+        scratch: &mut [u8],
+    ) -> Result<Next, SourceFailure> {
         match self {
             Self::File { file, start, bytes } => {
-                let length = (bytes - offset).min(FRAME_PAYLOAD_BYTES as u64) as usize;
-                file.read(start + offset, &mut scratch[..length])?;
-                Ok(Chunk::Scratch { bytes: length, last: offset + length as u64 == *bytes })
+                let from = position - position % GROUP_BYTES;
+                let length = (bytes - from).min(FRAME_PAYLOAD_BYTES as u64);
+                file.read(start + from, &mut scratch[..length as usize])?;
+                let (payload, last) = (Payload::Scratch(length as usize), from + length == *bytes);
+                Ok(Next { payload, last, mark: None })
             }
-            Self::Retained(block) => Ok(block.chunk(offset).await),
+            Self::Retained(block) => block.next(position, noted).await,
+        }
+    }
+
+    /// The bytes of the group that `length` cuts, from its start to there.
+    pub(crate) fn cut_group(&self, length: u64) -> Result<Bytes, SourceFailure> {
+        match self {
+            Self::File { file, start, .. } => {
+                let mut group = vec![0; (length % GROUP_BYTES) as usize];
+                file.read(start + length - group.len() as u64, &mut group)?;
+                Ok(group.into())
+            }
+            Self::Retained(block) => block.cut_group(length),
         }
     }
 }
@@ -118,90 +173,5 @@ impl LocalFile {
             return changed("its time of change is another now".to_owned());
         }
         Ok(())
-    }
-}
-
-/// A block as an application writes it: grows at its end, and is read from its start as often as it is sent.
-///
-/// All chunks but the last are whole frames.
-#[derive(Debug, Default)]
-pub(crate) struct RetainedBlock {
-    content: Mutex<Content>,
-    grown: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    chunks: Vec<Bytes>,
-    /// What the chunks take of the bound on memory.
-    permits: Vec<OwnedSemaphorePermit>,
-    ended: bool,
-}
-
-impl RetainedBlock {
-    /// Appends a chunk.
-    pub(crate) fn push(&self, chunk: Bytes, permit: OwnedSemaphorePermit, last: bool) {
-        let mut content = self.content.lock();
-        content.chunks.push(chunk);
-        content.permits.push(permit);
-        content.ended |= last;
-        drop(content);
-        self.grown.notify_waiters();
-    }
-
-    /// Nothing more will come.
-    pub(crate) fn end(&self) {
-        self.content.lock().ended = true;
-        self.grown.notify_waiters();
-    }
-
-    /// The chunk at `offset`, as soon as there is one.
-    async fn chunk(&self, offset: u64) -> Chunk {
-        let at = (offset as usize).div_ceil(FRAME_PAYLOAD_BYTES);
-        loop {
-            let grown = self.grown.notified();
-            {
-                let content = self.content.lock();
-                if let Some(bytes) = content.chunks.get(at) {
-                    let last = content.ended && at + 1 == content.chunks.len();
-                    return Chunk::Retained { bytes: bytes.clone(), last };
-                }
-                if content.ended {
-                    return Chunk::End;
-                }
-            }
-            grown.await;
-        }
-    }
-
-    /// Gives the memory back; to be called when the block is acknowledged.
-    pub(crate) fn release(&self, buffers: &Buffers) {
-        let mut content = self.content.lock();
-        let chunks = std::mem::take(&mut content.chunks);
-        for chunk in chunks {
-            // Still held elsewhere only if a try is being cancelled right now; then it is simply dropped there.
-            if let Ok(mut buffer) = chunk.try_into_mut() {
-                buffer.clear();
-                buffers.put(buffer);
-            }
-        }
-        content.permits.clear();
-    }
-}
-
-/// Buffers that are used again: on virtual machines memory that was given back is dear to touch again.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    free: Mutex<Vec<BytesMut>>,
-}
-
-impl Buffers {
-    /// A buffer with nothing in it; small if none is free, as most files are.
-    pub(crate) fn take(&self) -> BytesMut {
-        self.free.lock().pop().unwrap_or_default()
-    }
-
-    fn put(&self, buffer: BytesMut) {
-        self.free.lock().push(buffer);
     }
 }

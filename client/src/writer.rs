@@ -1,5 +1,7 @@
 //! Writing a file: the writer, and what it reports at the end.
 
+mod filling;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -7,45 +9,45 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use doldam_proto::FsError;
 use doldam_proto::block::AllocatedBlock;
-use doldam_proto::file::FileStatus;
+use doldam_proto::digest::BlockTree;
+use doldam_proto::file::{Durability, FileStatus};
 use doldam_proto::limits::FRAME_PAYLOAD_BYTES;
 use doldam_proto::path::FsPath;
 use doldam_runtime::tasks::spawn_detached;
 use tokio::io::AsyncWrite;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 
+use crate::append::Tail;
+use crate::engine::write_pipeline::WriteStart;
 use crate::error::ClientError;
 use crate::feed::Feed;
 use crate::session::{OpenWrite, Session};
-use crate::source::RetainedBlock;
+use filling::Filling;
+pub(crate) use filling::TailEnd;
 
 /// A file being written.
 ///
-/// Bytes are sent while they are written, in the background; [`close`](Self::close) makes them visible. What is not
-/// acknowledged yet is kept, up to [`retained_bytes_max`](crate::ClientConfig::retained_bytes_max), so that
-/// a block can be sent again to other datanodes; beyond that writing waits.
+/// Bytes are sent while they are written, in the background; [`close`](Self::close) makes them visible, or
+/// [`flush`](Self::flush) on the way. What is not acknowledged yet is kept, up to
+/// [`retained_bytes_max`](crate::ClientConfig::retained_bytes_max), so that a block can be gone on with, or sent again,
+/// when datanodes fail; beyond that writing waits.
 ///
 /// * `write` is cancel-safe. If it fails the file is given up, and every later call says why.
-/// * `flush` waits for nothing and promises nothing: bytes become visible and durable with `close` only.
+/// * `AsyncWrite::poll_flush` is [`flush`](Self::flush): a round trip to the namenode if anything was written since the
+///   last one. [`tokio::io::copy`] flushes whenever its source has nothing to read.
 /// * `shutdown` is `close`; its report is at [`report`](Self::report), and a `close` after it returns it again.
-/// * Dropping it without either gives the write up in the background; nothing is ever visible then.
+/// * Dropping it without either gives the write up in the background. What was never flushed is never visible then;
+///   what was flushed, or there before, stays, and the cluster closes the file there or a little behind it.
 pub struct FileWriter {
     path: FsPath,
-    block_bytes: u64,
+    durability: Durability,
     feed: Arc<Feed>,
     permits: PollSemaphore,
-    /// For the chunk being filled.
-    permit: Option<OwnedSemaphorePermit>,
-    chunk: BytesMut,
-    /// The block being filled, once it has a chunk.
-    block: Option<Arc<RetainedBlock>>,
-    /// Bytes of the block being filled, the chunk included.
-    block_filled: u64,
+    filling: Filling,
     length: u64,
     state: State,
 }
@@ -59,40 +61,115 @@ enum State {
 }
 
 impl FileWriter {
-    /// Starts to drive `write`, keeping at most `bound` bytes.
-    pub(crate) fn start(write: OpenWrite, first: Option<AllocatedBlock>, bound: u64) -> Self {
-        let (path, block_bytes) = (write.path.clone(), write.block_bytes.get());
+    /// Starts to drive a new file, keeping at most `bound` bytes.
+    pub(crate) fn create(write: OpenWrite, first: Option<AllocatedBlock>, bound: u64) -> Self {
+        Self::start(write, WriteStart::New { first }, None, None, bound)
+    }
+
+    /// Starts to drive a file that is written on, behind `length` bytes; keeps at most `bound` bytes.
+    pub(crate) fn append(write: OpenWrite, length: u64, tail: Option<Tail>, bound: u64) -> Self {
+        let (open, tree, end) = match tail {
+            Some(Tail { open, tree, end }) => (Some(open), Some(tree), Some(end)),
+            None => (None, None, None),
+        };
+        Self::start(write, WriteStart::Behind { length, tail: open }, tree, end, bound)
+    }
+
+    fn start(
+        write: OpenWrite,
+        start: WriteStart,
+        tree: Option<BlockTree>,
+        end: Option<TailEnd>,
+        bound: u64,
+    ) -> Self {
+        let (path, durability) = (write.path.clone(), write.durability);
+        let block_bytes = write.block_bytes.get();
+        let (length, visible) = match &start {
+            WriteStart::New { .. } => (0, None),
+            WriteStart::Behind { length, .. } => (*length, Some(*length)),
+        };
         let permits = Arc::new(Semaphore::new((bound / FRAME_PAYLOAD_BYTES as u64) as usize));
-        let feed = Arc::new(Feed::new(Arc::clone(&permits)));
-        let session = Session::new(write, first, Arc::clone(&feed), 1, None);
+        let first_index = (length / block_bytes) as u32;
+        let feed = Arc::new(Feed::new(Arc::clone(&permits), first_index, visible));
+        let session = Session::new(write, start, tree, Arc::clone(&feed), 1, None);
         let ended = Arc::clone(&feed);
         let task = spawn_detached("write", async move {
             let outcome = session.run().await;
             ended.close();
             outcome
         });
-        Self {
-            path,
-            block_bytes,
-            feed,
-            permits: PollSemaphore::new(permits),
-            permit: None,
-            chunk: BytesMut::new(),
-            block: None,
-            block_filled: 0,
-            length: 0,
-            state: State::Open(task),
-        }
+        let filling = Filling::new(Arc::clone(&feed), block_bytes, end);
+        let (permits, state) = (PollSemaphore::new(permits), State::Open(task));
+        Self { path, durability, feed, permits, filling, length, state }
     }
 
-    /// Where the file will be.
+    /// Where the file will be, or is.
     pub fn path(&self) -> &FsPath {
         &self.path
     }
 
-    /// Bytes written so far.
+    /// Length of the file so far, with what was there before.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Makes everything written so far visible: when this returns, every reader that opens the file sees these bytes,
+    /// and a digest of them, and all datanodes of each block have them, though not necessarily on stable storage: they
+    /// survive the death of processes, and of all but one of the datanodes of each block. The first flush of a new file
+    /// gives it its path, as `close` does, and replaces what is there if that was asked for.
+    ///
+    /// Costs a round trip to the datanodes and one to the namenode. Cancel-safe: if the future is dropped, the flush
+    /// goes on in the background, and another waits for it.
+    ///
+    /// # Errors
+    /// If anything failed since the writer was opened. The file is given up then; what an earlier flush made visible
+    /// stays.
+    pub async fn flush(&mut self) -> Result<(), ClientError> {
+        poll_fn(|context| self.poll_flush_to(context, false)).await.map_err(ClientError::Earlier)
+    }
+
+    /// [`flush`](Self::flush), and everything written so far is on stable storage on all datanodes of its block before
+    /// it is visible: it survives a loss of power of all of them.
+    ///
+    /// # Errors
+    /// As there; and, without any effect, if the file is not written with
+    /// [`Durability::All`](crate::Durability::All): blocks that were finished with less are not on stable storage.
+    pub async fn sync(&mut self) -> Result<(), ClientError> {
+        if self.durability != Durability::All {
+            let why = format!(
+                "{} is written with durability {}, so that blocks finished before may not be on stable storage: \
+                 sync needs all",
+                self.path, self.durability
+            );
+            return Err(ClientError::InvalidOption { option: "durability", why });
+        }
+        poll_fn(|context| self.poll_flush_to(context, true)).await.map_err(ClientError::Earlier)
+    }
+
+    fn poll_flush_to(
+        &mut self,
+        context: &mut Context<'_>,
+        sync: bool,
+    ) -> Poll<Result<(), Arc<ClientError>>> {
+        match &self.state {
+            State::Open(_) if self.feed.is_closed() => self.poll_closed_early(context),
+            State::Open(_) => {
+                let length = self.length;
+                if self.feed.is_flushed(length, sync) {
+                    return Poll::Ready(Ok(()));
+                }
+                self.filling.flush(sync);
+                self.feed.want_flush(length, sync);
+                ready!(self.feed.poll_flushed(context, length, sync));
+                if self.feed.is_flushed(length, sync) {
+                    return Poll::Ready(Ok(()));
+                }
+                self.poll_closed_early(context)
+            }
+            State::Failed(error) => Poll::Ready(Err(Arc::clone(error))),
+            State::Closing(_) => self.poll_ended(context),
+            State::Closed(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// What the write came to, after `shutdown`.
@@ -127,7 +204,7 @@ impl FileWriter {
         }
     }
 
-    /// Gives the write up; nothing becomes visible.
+    /// Gives the write up; nothing becomes visible. What was flushed, or there before, stays.
     ///
     /// # Errors
     /// If the write had failed before, or ended with `shutdown` already.
@@ -147,7 +224,7 @@ impl FileWriter {
         }
     }
 
-    /// Takes as many of `bytes` as fit the chunk being filled.
+    /// Takes as many of `bytes` as fit the piece being filled.
     fn poll_take(
         &mut self,
         context: &mut Context<'_>,
@@ -156,66 +233,42 @@ impl FileWriter {
         if !matches!(self.state, State::Open(_)) {
             return Poll::Ready(Err(self.not_open()));
         }
-        if self.permit.is_none() {
-            self.permit = ready!(self.permits.poll_acquire(context));
-        }
-        if self.permit.is_none() || self.feed.is_closed() {
-            return self.poll_ended(context).map(|ended| match ended {
-                Ok(()) => Err(stopped()),
-                Err(error) => Err(error),
-            });
-        }
-        if self.chunk.capacity() == 0 {
-            self.chunk = self.feed.buffers().take();
-            if self.length > 0 {
-                // Not so for the first chunk, as most files are small.
-                self.chunk.reserve(self.block_bytes.min(FRAME_PAYLOAD_BYTES as u64) as usize);
+        if self.filling.needs_permit() {
+            match self.permits.poll_acquire(context) {
+                Poll::Ready(Some(permit)) => self.filling.give(permit),
+                Poll::Ready(None) => {}
+                Poll::Pending => {
+                    self.feed.press();
+                    return Poll::Pending;
+                }
             }
         }
-        let chunk_room = FRAME_PAYLOAD_BYTES - self.chunk.len();
-        let room = (self.block_bytes - self.block_filled).min(chunk_room as u64) as usize;
-        let taken = bytes.len().min(room);
-        self.chunk.extend_from_slice(&bytes[..taken]);
-        self.block_filled += taken as u64;
-        self.length += taken as u64;
-        if taken == room {
-            self.push_chunk(self.block_filled == self.block_bytes);
+        if self.feed.is_closed() {
+            return self.poll_closed_early(context).map_ok(|()| 0);
         }
+        let taken = self.filling.take(bytes);
+        self.length += taken as u64;
         Poll::Ready(Ok(taken))
     }
 
-    /// Hands the chunk over; `last` if the block ends with it.
-    fn push_chunk(&mut self, last: bool) {
-        if let Some(permit) = self.permit.take() {
-            let chunk = std::mem::take(&mut self.chunk).freeze();
-            let new = self.block.is_none();
-            let block = self.block.get_or_insert_default();
-            block.push(chunk, permit, last);
-            if new {
-                self.feed.start(Arc::clone(block));
-            }
-        }
-        if last {
-            self.end_block();
-        }
+    /// Ends the block that is written on where it starts to be new, though nothing was written: what came behind is
+    /// gone then.
+    pub(crate) fn cut(&mut self) {
+        self.filling.cut();
     }
 
-    fn end_block(&mut self) {
-        if self.block.take().is_some() {
-            self.feed.whole();
-        }
-        self.block_filled = 0;
+    /// The driver has ended though it was not asked to: says why.
+    fn poll_closed_early(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Arc<ClientError>>> {
+        self.poll_ended(context).map(|ended| ended.and(Err(stopped())))
     }
 
     fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Arc<ClientError>>> {
         match &self.state {
             State::Open(_) => {
-                if !self.chunk.is_empty() {
-                    self.push_chunk(true);
-                } else if let Some(block) = &self.block {
-                    block.end();
-                    self.end_block();
-                }
+                self.filling.end();
                 self.feed.end(self.length);
                 let state = std::mem::replace(&mut self.state, State::Failed(stopped()));
                 if let State::Open(task) = state {
@@ -281,11 +334,7 @@ impl AsyncWrite for FileWriter {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.state {
-            State::Open(_) if self.feed.is_closed() => self.poll_ended(context).map_err(io_error),
-            State::Failed(error) => Poll::Ready(Err(io_error(Arc::clone(error)))),
-            State::Open(_) | State::Closing(_) | State::Closed(_) => Poll::Ready(Ok(())),
-        }
+        self.poll_flush_to(context, false).map_err(io_error)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -312,10 +361,12 @@ impl fmt::Debug for FileWriter {
 pub struct WriteReport {
     /// The file as it is now, with its digest.
     pub status: FileStatus,
-    /// Bytes written.
+    /// Bytes written, without what was there before.
     pub bytes: u64,
     /// Blocks with fewer replicas than wanted: too few datanodes took part. Healed later by the cluster.
     pub under_replicated_blocks: u32,
-    /// Blocks that had to be written again because a pipeline failed.
+    /// Blocks that had to be sent again from their start because no datanode was left that had a part of them.
     pub rewritten_blocks: u32,
+    /// Blocks that other datanodes went on with because one failed or was too slow.
+    pub recovered_blocks: u32,
 }

@@ -38,7 +38,14 @@ async fn probe(
     trace: &str,
 ) -> Option<StreamFailure> {
     let (id, generation) = (block.id, block.generation);
-    let operation = BlockOperation::Read(ReadBlock { id, generation, offset: 0, length: 1 });
+    let operation = BlockOperation::Read(ReadBlock {
+        id,
+        generation,
+        offset: 0,
+        length: 1,
+        block_length: None,
+        values_only: true,
+    });
     let request: wire::BlockRequest = BlockRequest { trace: trace.to_owned(), operation }.into();
     let asked = async {
         let mut connection = streams.pool.get_fresh(&node.address).await?;
@@ -53,5 +60,5 @@ async fn probe(
         Ok(Ok(_) | Err(_)) => return None,
         Err(_elapsed) => format!("{node} does not answer within {PROBE_TIMEOUT:?}"),
     };
-    Some(StreamFailure { node: Some(node.id), cause, bad_data: false })
+    Some(StreamFailure { node: Some(node.id), cause, ..StreamFailure::default() })
 }

@@ -41,6 +41,8 @@ impl GroupValues {
 pub(crate) struct VerifiedStream {
     connection: PooledConnection,
     values: GroupValues,
+    /// Whether the replica is of another generation than the one that was asked for.
+    foreign: bool,
     file_offset: u64,
     /// In the block, at group bounds, `end` also at the block's.
     position: u64,
@@ -58,30 +60,12 @@ impl VerifiedStream {
     ) -> Result<Self, StreamFailure> {
         let start = range.start - range.start % GROUP_BYTES;
         let end = range.end.next_multiple_of(GROUP_BYTES).min(block.length);
-        let operation = BlockOperation::Read(ReadBlock {
-            id: block.id,
-            generation: block.generation,
-            offset: range.start,
-            length: range.end - range.start,
-        });
-        let request: wire::BlockRequest =
-            BlockRequest { trace: trace.to_owned(), operation }.into();
-        let (mut connection, response) =
-            streams.pool.request::<wire::BlockResponse>(address, &request).await?;
-        // It may have served a write before, with other deadlines.
-        connection.halves().0.set_progress_deadline(streams.read_timeout);
-        match response.kind {
-            Some(Kind::Read(read)) => check_start(&read, block, start..end)?,
-            Some(Kind::Failure(failure)) => {
-                connection.put_back();
-                return Err(failure.into());
-            }
-            Some(Kind::Progress(_) | Kind::Done(_)) | None => {
-                return Err(StreamFailure::protocol("answered a read with something else"));
-            }
-        }
-        let values = receive_proof(&mut connection, block, start..end).await?;
-        Ok(Self { connection, values, file_offset: block.offset, position: start, end })
+        let (mut connection, foreign) =
+            request(streams, address, block, range, false, trace).await?;
+        let values = receive_proof(&mut connection, block, start..end).await;
+        let values = values.map_err(|failure| failure.unless(foreign))?;
+        let file_offset = block.offset;
+        Ok(Self { connection, values, foreign, file_offset, position: start, end })
     }
 
     /// Where the next bytes are in the block.
@@ -128,7 +112,7 @@ impl VerifiedStream {
             if self.values.of(index..index + 1) != [value] {
                 let end = position + group.len() as u64;
                 let what = format!("bytes {position}..{end} of the replica fail verification");
-                return Err(StreamFailure::bad_data(what));
+                return Err(StreamFailure::bad_data(what).unless(self.foreign));
             }
             position += group.len() as u64;
         }
@@ -152,6 +136,63 @@ impl VerifiedStream {
         }
         self.values
     }
+}
+
+/// Asks for `range` of `block`, or with `values_only` for the proof of it; also tells whether the replica is of
+/// another generation than the block: then it proves itself or not, and if not that says nothing against it.
+async fn request(
+    streams: &Streams,
+    address: &str,
+    block: &LocatedBlock,
+    range: Range<u64>,
+    values_only: bool,
+    trace: &str,
+) -> Result<(PooledConnection, bool), StreamFailure> {
+    let start = range.start - range.start % GROUP_BYTES;
+    let end = range.end.next_multiple_of(GROUP_BYTES).min(block.length);
+    let operation = BlockOperation::Read(ReadBlock {
+        id: block.id,
+        generation: block.generation,
+        offset: range.start,
+        length: range.end - range.start,
+        block_length: Some(block.length),
+        values_only,
+    });
+    let request: wire::BlockRequest = BlockRequest { trace: trace.to_owned(), operation }.into();
+    let (mut connection, response) =
+        streams.pool.request::<wire::BlockResponse>(address, &request).await?;
+    // It may have served a write before, with other deadlines.
+    connection.halves().0.set_progress_deadline(streams.read_timeout);
+    match response.kind {
+        Some(Kind::Read(read)) => {
+            let foreign = read.generation != block.generation.0;
+            check_start(&read, block, start..end).map_err(|failure| failure.unless(foreign))?;
+            Ok((connection, foreign))
+        }
+        Some(Kind::Failure(failure)) => {
+            connection.put_back();
+            Err(failure.into())
+        }
+        Some(Kind::Progress(_) | Kind::Done(_)) | None => {
+            Err(StreamFailure::protocol("answered a read with something else"))
+        }
+    }
+}
+
+/// The verified values of the groups of `range`, which is at group bounds, without their bytes.
+pub(crate) async fn receive_values(
+    streams: &Streams,
+    address: &str,
+    block: &LocatedBlock,
+    range: Range<u64>,
+    trace: &str,
+) -> Result<Vec<ChainingValue>, StreamFailure> {
+    let (mut connection, foreign) =
+        request(streams, address, block, range.clone(), true, trace).await?;
+    let values = receive_proof(&mut connection, block, range).await;
+    let values = values.map_err(|failure| failure.unless(foreign))?;
+    connection.put_back();
+    Ok(values.values)
 }
 
 fn check_start(

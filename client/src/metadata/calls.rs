@@ -47,6 +47,8 @@ macro_rules! call {
     };
 }
 
+pub(super) use call;
+
 /// An answer that breaks the protocol.
 pub(crate) fn bad_answer(what: impl Into<String>) -> ClientError {
     ClientError::BadAnswer { peer: "the namenode".to_owned(), what: what.into() }
@@ -58,7 +60,8 @@ impl From<BadMessage> for ClientError {
     }
 }
 
-fn status(status: Option<wire::FileStatus>) -> Result<FileStatus, ClientError> {
+/// The status that an answer must have.
+pub(super) fn status(status: Option<wire::FileStatus>) -> Result<FileStatus, ClientError> {
     Ok(status.ok_or_else(|| bad_answer("an answer without a status"))?.try_into()?)
 }
 
@@ -112,12 +115,7 @@ impl Metadata {
             excluded_nodes: allocation.excluded.iter().map(|node| node.0).collect(),
             client_host: self.client_host(),
         };
-        // With nodes excluded, having none left is an answer: the caller then does with less.
-        let patience = if allocation.excluded.is_empty() {
-            self.placement_patience()
-        } else {
-            self.patience()
-        };
+        let patience = self.excluding_patience(&allocation.excluded);
         let answer = call!(self.allocate_block("allocate", patience, trace, request)).await?;
         let block = answer.block.ok_or_else(|| bad_answer("an allocation without a block"))?;
         let block: AllocatedBlock = block.try_into()?;
@@ -298,6 +296,11 @@ impl Metadata {
         let trace = self.new_trace();
         call!(self.set_times("set times", self.patience(), &trace, request)).await?;
         Ok(())
+    }
+
+    /// With nodes excluded, having none left is an answer: the caller then does with less.
+    pub(super) fn excluding_patience(&self, excluded: &[NodeId]) -> Patience {
+        if excluded.is_empty() { self.placement_patience() } else { self.patience() }
     }
 
     /// A block needs datanodes: right after a start they may take a moment to register.
