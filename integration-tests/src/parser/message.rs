@@ -103,6 +103,7 @@ pub(super) fn wire_message_seeds() -> Vec<Vec<u8>> {
         created_ms: 1,
         digest: Some(FileDigest([8; 32])),
         durability: Some(Durability::One),
+        being_written: true,
     };
     let create = wire::CreateRequest { path: "/ü".into(), ..wire::CreateRequest::default() };
     let register = wire::RegisterRequest {

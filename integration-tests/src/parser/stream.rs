@@ -10,8 +10,9 @@ use doldam_proto::frame::header::{FrameHeader, FrameKind, HEADER_BYTES};
 use doldam_proto::id::ClusterId;
 use doldam_proto::limits::{BLOCK_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX};
 use doldam_proto::wire::{
-    BlockFailure, BlockRequest, BlockResponse, NodeAddress, ReadBlock, ReadStart, ReplicaReceipt,
-    WriteBlock, WriteDone, WriteProgress, block_failure, block_request, block_response,
+    BlockFailure, BlockRequest, BlockResponse, NodeAddress, NodeTiming, ReadBlock, ReadStart,
+    ReplicaReceipt, Resume, WriteBlock, WriteDone, WriteProgress, block_failure, block_request,
+    block_response,
 };
 use prost::Message;
 
@@ -31,6 +32,7 @@ pub(super) fn frame_header_seeds() -> Vec<Vec<u8>> {
     [
         FrameHeader::data(0, 1 << 20, false),
         FrameHeader::data(1 << 20, 0, true),
+        FrameHeader::sync(1 << 20, 0),
         FrameHeader::plain(FrameKind::Proof, 64),
         FrameHeader::plain(FrameKind::Error, 10),
     ]
@@ -92,6 +94,7 @@ fn write_request() -> BlockRequest {
         writer: "host".into(),
         expected_length: 4096,
         expected_chaining_value: vec![9; 32].into(),
+        resume: None,
     };
     BlockRequest {
         trace: "4bf92f35".into(),
@@ -99,8 +102,25 @@ fn write_request() -> BlockRequest {
     }
 }
 
+fn resumed_write() -> BlockRequest {
+    let resume = Resume { length: 70_000, chaining_value: vec![9; 32].into(), holders: vec![1, 2] };
+    let mut request = write_request();
+    if let Some(block_request::Operation::Write(write)) = &mut request.operation {
+        write.repair = false;
+        write.resume = Some(resume);
+    }
+    request
+}
+
 pub(super) fn stream_message_seeds() -> Vec<Vec<u8>> {
-    let read = ReadBlock { block_id: 7, generation: 1, offset: 65536, length: 4096 };
+    let read = ReadBlock {
+        block_id: 7,
+        generation: 1,
+        offset: 65536,
+        length: 4096,
+        block_length: 70_000,
+        values_only: true,
+    };
     let read = BlockRequest {
         trace: "4bf92f35".into(),
         operation: Some(block_request::Operation::Read(read)),
@@ -116,10 +136,18 @@ pub(super) fn stream_message_seeds() -> Vec<Vec<u8>> {
         chaining_value: vec![9; 32].into(),
         replicas: vec![ReplicaReceipt { node_id: 1, durable: true }],
     };
-    let start = ReadStart { offset: 0, byte_count: 4096, block_length: 4096, file_offset: 0 };
-    let mut seeds = vec![prefixed(&write_request()), prefixed(&read)];
+    let start = ReadStart {
+        offset: 0,
+        byte_count: 4096,
+        block_length: 4096,
+        file_offset: 0,
+        generation: 2,
+    };
+    let timing = NodeTiming { node_id: 1, bytes: 4096, store_us: 12, forward_us: 7 };
+    let progress = WriteProgress { received: 4096, synced: 1024, timings: vec![timing] };
+    let mut seeds = vec![prefixed(&write_request()), prefixed(&resumed_write()), prefixed(&read)];
     for kind in [
-        block_response::Kind::Progress(WriteProgress { received: 4096 }),
+        block_response::Kind::Progress(progress),
         block_response::Kind::Done(done),
         block_response::Kind::Read(start),
         block_response::Kind::Failure(failure),
