@@ -65,7 +65,7 @@ impl RepairPlanner {
             }
             Event::Stored(node, replica, value) => self.stored(node, &replica, value, around)?,
             Event::Dropped(node, block, generation) => {
-                self.drops.dropped(node, block);
+                self.drops.dropped(node, block, generation);
                 self.lost(node, block, generation, around)?;
             }
             Event::Open(node, block, generation) => self.open(node, block, generation, around)?,
