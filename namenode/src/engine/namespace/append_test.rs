@@ -1,6 +1,7 @@
 //! Writing on at the end of a file, or behind a cut; and that nothing has happened if it comes to nothing.
 
 use doldam_proto::FsError;
+use doldam_proto::file::FileStatus;
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{
     AbandonCommand, AddReplicaCommand, AppendCommand, CreateCommand, DroppedReplica, FlushCommand,
@@ -12,6 +13,12 @@ use super::world::{
     BLOCK, World, append_command, appended, commit, commit_blocks, commit_of, complete,
     create_command, delete, dropped, flush, path, recover, without_why,
 };
+
+/// A closed file.
+fn written(world: &mut World, path: &str, lengths: &[u64]) -> FileStatus {
+    world.write_file(path, lengths);
+    world.stat(path)
+}
 
 fn append(path: &str, tail: u64) -> Change {
     Change::Append(append_command(path, tail, 1))
@@ -33,12 +40,12 @@ fn of(generation: u64, node_id: u32) -> DroppedReplica {
 #[test]
 fn an_append_goes_on_beside_the_replicas_that_readers_see() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[500]);
+    let file = written(&mut world, "/f", &[500]);
     let opened = appended(world.request(2, append("/f", 1)).unwrap());
     assert_eq!((opened.length, opened.block_id, opened.generation), (500, 1, 2));
     assert_eq!((opened.targets, opened.holders), (vec![1, 3], vec![1]));
     let status = world.stat("/f");
-    assert_eq!(status, doldam_proto::file::FileStatus { being_written: true, ..file });
+    assert_eq!(status, FileStatus { being_written: true, ..file });
     assert_eq!(opened.status, Some(status.into()));
     assert_eq!(world.shown("/f"), [(1, 500, vec![1, 2])]);
     assert_eq!(world.standing(2, 1, 1, 500), Standing::Good);
@@ -53,21 +60,17 @@ fn an_append_goes_on_beside_the_replicas_that_readers_see() {
     assert_eq!(world.shown("/f"), [(2, 600, vec![1, 3])]);
     assert_eq!(world.standing(2, 1, 1, 500), Standing::Good, "durable, as the new one is not yet");
     let done = vec![commit_of(2, 1, 0, 700, &[1, 3])];
-    let outcome = world.request(2, complete(world_inode(&world), 700, done)).unwrap();
+    let outcome = world.request(2, complete(world.stat("/f").inode.0, 700, done)).unwrap();
     assert_eq!(outcome.dropped, [of(1, 1), of(1, 2)]);
     assert_eq!(world.shown("/f"), [(2, 700, vec![1, 3])]);
     assert!(!world.stat("/f").being_written);
     assert_eq!(world.standing(2, 1, 1, 500), Standing::Unowned);
 }
 
-fn world_inode(world: &World) -> u64 {
-    world.stat("/f").inode.0
-}
-
 #[test]
 fn an_append_that_is_given_up_leaves_the_file_and_no_generation_comes_twice() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[BLOCK, 500]);
+    let file = written(&mut world, "/f", &[BLOCK, 500]);
     let inode = file.inode.0;
     world.request(2, append("/f", 2)).unwrap();
     world.allocate(2, inode, 2);
@@ -92,7 +95,7 @@ fn an_append_that_is_given_up_leaves_the_file_and_no_generation_comes_twice() {
 #[test]
 fn what_is_cut_off_is_seen_until_the_flush_and_given_back_without_one() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[BLOCK, BLOCK, 9]);
+    let file = written(&mut world, "/f", &[BLOCK, BLOCK, 9]);
     let inode = file.inode.0;
     let all = world.shown("/f");
     let opened = appended(world.request(2, cut("/f", 1, 50)).unwrap());
@@ -126,7 +129,7 @@ fn what_is_cut_off_is_seen_until_the_flush_and_given_back_without_one() {
 #[test]
 fn a_cut_at_the_bound_of_a_block_needs_no_new_generation() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[BLOCK, 9]);
+    let file = written(&mut world, "/f", &[BLOCK, 9]);
     let opened = appended(world.request(2, cut("/f", 0, BLOCK)).unwrap());
     assert_eq!((opened.length, opened.block_id), (BLOCK, 0));
     world.request(2, complete(file.inode.0, BLOCK, vec![])).unwrap();
@@ -145,7 +148,7 @@ fn a_cut_at_the_bound_of_a_block_needs_no_new_generation() {
 #[test]
 fn an_append_that_writes_nothing_changes_nothing() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[500]);
+    let file = written(&mut world, "/f", &[500]);
     world.request(2, append("/f", 1)).unwrap();
     world.request(2, flush(file.inode.0, 500, None)).unwrap();
     let outcome = world.request(2, complete(file.inode.0, 500, vec![])).unwrap();
@@ -156,7 +159,7 @@ fn an_append_that_writes_nothing_changes_nothing() {
 #[test]
 fn replicas_of_the_committed_generation_are_kept_up_while_the_next_is_written() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[500]);
+    let file = written(&mut world, "/f", &[500]);
     let inode = file.inode.0;
     world.request(2, append("/f", 1)).unwrap();
     let bad = MarkBadReplicaCommand { block_id: 1, generation: 1, node_id: 1 };
@@ -191,7 +194,7 @@ fn replicas_of_the_committed_generation_are_kept_up_while_the_next_is_written() 
 #[test]
 fn a_finished_tail_shows_what_it_showed_until_the_next_flush() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[500]);
+    let file = written(&mut world, "/f", &[500]);
     let inode = file.inode.0;
     world.request(2, append("/f", 1)).unwrap();
     world.request(2, flush(inode, 500, None)).unwrap();
@@ -205,7 +208,7 @@ fn a_finished_tail_shows_what_it_showed_until_the_next_flush() {
 #[test]
 fn one_writer_at_a_time_and_only_what_is_there() {
     let mut world = World::new();
-    let file = world.write_file("/f", &[500]);
+    let file = written(&mut world, "/f", &[500]);
     world.mkdir("/d");
     let mut refused = |client, change| without_why(world.request(client, change).unwrap_err());
     let text = |path: &str| path.to_owned();

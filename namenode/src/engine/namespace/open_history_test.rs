@@ -100,6 +100,13 @@ fn file(name: u8) -> String {
     format!("/{}", char::from(b'a' + name))
 }
 
+fn part((index, block): &(u32, BlockRecord), length: u64) -> BlockCommit {
+    let writing = in_progress(block);
+    let generation = writing.map_or(block.generation, |writing| writing.generation);
+    let nodes = writing.map_or(&block.replicas[..], |writing| writing.targets);
+    commit_of(generation, block.block_id, *index, length, nodes)
+}
+
 impl History {
     fn shown(&self) -> Shown {
         let mut shown = BTreeMap::new();
@@ -125,25 +132,17 @@ impl History {
         blocks::scan(&self.world.tables, InodeId(inode), 0, &mut |index, block| {
             if index == next && open.is_none() {
                 next += 1;
-                match in_progress(&block) {
-                    Some(_) => open = Some((index, block)),
-                    None => {
-                        let commit = block.open.as_ref().and_then(|open| open.commit.as_ref());
-                        before += commit.map_or(block.length, |commit| commit.length);
-                    }
+                if in_progress(&block).is_some() {
+                    open = Some((index, block));
+                } else {
+                    let commit = block.open.as_ref().and_then(|open| open.commit.as_ref());
+                    before += commit.map_or(block.length, |commit| commit.length);
                 }
             }
             CONTINUE
         })
         .unwrap();
         (open, before)
-    }
-
-    fn part(&self, (index, block): &(u32, BlockRecord), length: u64) -> BlockCommit {
-        let writing = in_progress(block);
-        let generation = writing.map_or(block.generation, |writing| writing.generation);
-        let nodes = writing.map_or(&block.replicas[..], |writing| writing.targets);
-        commit_of(generation, block.block_id, *index, length, nodes)
     }
 
     fn step(&mut self, op: &Op) {
@@ -168,7 +167,7 @@ impl History {
                     assert!(length >= *length_before, "{op:?}");
                 }
                 May::Show(..) | May::Lengthen(_) | May::Nothing => {
-                    assert!(is_same, "{op:?} {inode}")
+                    assert!(is_same, "{op:?} {inode}");
                 }
             }
         }
@@ -243,11 +242,11 @@ impl History {
         let inode = InodeId(inode_id);
         match op {
             Op::Allocate { index, .. } => {
-                _ = self.world.request(client, allocate(inode_id, *index))
+                _ = self.world.request(client, allocate(inode_id, *index));
             }
             Op::Commit { index, length, .. } => {
                 let Some(block) = self.of_write(*index, inode_id) else { return May::Nothing };
-                let commits = vec![self.part(&block, *length)];
+                let commits = vec![part(&block, *length)];
                 _ = self.world.request(client, commit_blocks(inode_id, commits));
             }
             Op::Recover { index, keep, .. } => {
@@ -263,9 +262,9 @@ impl History {
                 let change = recover(inode_id, id.0, 1, length, (holders, &targets));
                 _ = self.world.request(client, change);
             }
-            Op::Flush { open: part, .. } => {
+            Op::Flush { open: so_far, .. } => {
                 let (open, before) = self.open(inode_id);
-                let open = open.zip(*part).map(|(open, length)| self.part(&open, length));
+                let open = open.zip(*so_far).map(|(open, length)| part(&open, length));
                 let length = before + open.as_ref().map_or(0, |open| open.length);
                 let command = FlushCommand { inode_id, length, commits: vec![], open };
                 if self.world.request(client, Change::Flush(command)).is_ok() {

@@ -108,7 +108,7 @@ fn a_file_whose_visible_blocks_are_finished_is_closed_at_once() {
 #[test]
 fn an_append_that_was_flushed_may_end_with_what_the_older_replicas_have_too() {
     let mut world = World::new();
-    let inode = world.write_file("/f", &[500]).inode.0;
+    let inode = world.write_file("/f", &[500]).inode_id;
     world.request(2, Change::Append(append_command("/f", 1, 1))).unwrap();
     world.request(2, flush(inode, 600, Some(commit_of(2, 1, 0, 600, &[1, 3])))).unwrap();
     assert_eq!(begun(world.own(begin(inode)).unwrap()).generation, 3);
