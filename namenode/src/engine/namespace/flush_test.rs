@@ -152,7 +152,7 @@ fn a_deleted_file_is_written_no_longer_and_nothing_of_it_stays() {
         world.request(1, delete(deleted, true)).unwrap();
         let refused = world.request(1, flush(write.inode_id, 9, open.clone())).unwrap_err();
         match deleted {
-            "/d" => assert_eq!(refused, FsError::NotFound { path: "…/e/f".to_owned() }),
+            "/d" => assert_eq!(refused, FsError::NotFound { path: "…/d/e/f".to_owned() }),
             _ => assert_eq!(refused, FsError::LeaseLost { inode: write.inode_id }),
         }
         world.collect_all(1);

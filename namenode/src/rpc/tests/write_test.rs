@@ -276,10 +276,10 @@ async fn a_part_of_a_block_is_dropped_when_nobody_has_a_use_for_it_and_not_befor
         }
     }
     assert_eq!(dropped, [(block, 2), (block, 1)]);
-    let mut again = FakeDatanode::join(&server, 1).await;
-    again.tell_of(replica_event::Kind::Open, block, 1, 10).await; // The order was lost.
+    let mut other = FakeDatanode::join(&server, 2).await;
+    other.tell_of(replica_event::Kind::Open, block, 1, 10).await; // Its order was lost.
     let expected = DropOrder { block_id: block, generation: 1, only_bad: false };
-    assert_eq!(again.next_order().await, Kind::Drop(expected));
+    assert_eq!(other.next_order().await, Kind::Drop(expected));
     server.stop().await;
 }
 
