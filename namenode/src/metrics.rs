@@ -35,9 +35,9 @@ macro_rules! methods {
 }
 
 methods! {
-    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, RecoverBlock, Flush, Append, Abandon, RenewLease, Locate, Stat,
-    StatBatch, List, Rename, Delete, SetReplication, SetTimes, ReportBadReplica, Register, Heartbeat,
-    Report, Fsck,
+    Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, RecoverBlock, Flush, Append, Abandon,
+    RenewLease, Locate, Stat, StatBatch, List, Rename, Delete, SetReplication, SetTimes,
+    ReportBadReplica, Register, Heartbeat, Report, Fsck,
 }
 
 /// How a call ended.

@@ -7,14 +7,17 @@
 //!
 //! Rules that are not obvious:
 //!
-//! * A file being written has an inode but no name; its path is reserved in `Pending`. Readers do
-//!   not see it, and nobody but another writer of the same path is refused because of it: a
+//! * A file being written has an inode but no name until it is flushed; its path is reserved in
+//!   `Pending`. Readers do not see it, and nobody but another writer of the same path is refused because of it: a
 //!   directory may be made there, something may be renamed there, what is there may be deleted.
 //!   `complete` looks again: it replaces a file only if its `create` said so, and is refused where
 //!   a directory is by then.
 //! * A write belongs to its parent directory by id: if that is renamed, the file appears in the
 //!   renamed directory; if it is deleted, `complete` is refused with `NotFound`, and with
 //!   `LeaseLost` once the write was collected.
+//! * A file that was flushed, or is appended to, has its name and is seen as of the last flush. It
+//!   may be renamed, replaced and deleted like any; then its writer goes on, or finds its lease
+//!   lost. If the writer goes, it is closed, not given up.
 //! * A directory in which files are being written is not empty: it is deleted only recursively,
 //!   never replaced.
 //! * Deleting unlinks at once. Blocks and children are collected later, in slices, in the order of
@@ -51,6 +54,8 @@ mod resolve;
 pub mod view;
 
 #[cfg(test)]
+mod append_test;
+#[cfg(test)]
 mod attributes_test;
 #[cfg(test)]
 mod block_test;
@@ -61,6 +66,8 @@ mod create_test;
 #[cfg(test)]
 mod delete_test;
 #[cfg(test)]
+mod flush_test;
+#[cfg(test)]
 mod garbage_test;
 #[cfg(test)]
 mod model;
@@ -68,6 +75,12 @@ mod model;
 mod model_test;
 #[cfg(test)]
 mod node_test;
+#[cfg(test)]
+mod open_history_test;
+#[cfg(test)]
+mod recover_block_test;
+#[cfg(test)]
+mod recovery_test;
 #[cfg(test)]
 mod rename_test;
 #[cfg(test)]

@@ -329,9 +329,9 @@ impl RecoveryPlanner {
                 && finishing.agreed.chaining_value == value
                 && finishing.agreed.nodes.contains(&node)
         };
-        let found = self.files.iter_mut().find_map(|(inode, phase)| match phase {
-            Phase::Finishing(finishing) if is_it(finishing) => Some((*inode, finishing)),
-            _ => None,
+        let found = self.files.iter_mut().find_map(|(inode, phase)| {
+            let finishing = phase.finishing().filter(|finishing| is_it(finishing))?;
+            Some((*inode, finishing))
         });
         let Some((inode, finishing)) = found else { return };
         finishing.ordered.remove(&node);
@@ -361,7 +361,7 @@ impl RecoveryPlanner {
             generation: what.generation.0,
             length: agreed.length,
             chaining_value: agreed.chaining_value.to_bytes(),
-            root_value: root_value.map(|root| root.to_bytes()).unwrap_or_default(),
+            root_value: root_value.map(FileDigest::to_bytes).unwrap_or_default(),
             node_ids: stored.iter().map(|node| node.0).collect(),
         };
         let command = FinishRecoveryCommand { inode_id: inode.0, block: Some(block) };
@@ -371,11 +371,8 @@ impl RecoveryPlanner {
 
     /// The node could not do as ordered.
     fn failed(&mut self, now: Uptime, node: NodeId, order: u64) {
-        let found = self.files.iter().find_map(|(inode, phase)| match phase {
-            Phase::Asking(asking) if asking.asked.get(&node) == Some(&order) => Some(*inode),
-            Phase::Finishing(it) if it.ordered.get(&node) == Some(&order) => Some(*inode),
-            _ => None,
-        });
+        let found = self.files.iter().find(|(_, phase)| phase.order_of(node) == Some(order));
+        let found = found.map(|(inode, _)| *inode);
         if let Some(inode) = found {
             self.give_up_on(now, node, inode);
         }
@@ -383,12 +380,7 @@ impl RecoveryPlanner {
 
     /// What the node was ordered is void.
     fn node_left(&mut self, now: Uptime, node: NodeId) {
-        let concerned = |phase: &Phase| match phase {
-            Phase::Asking(asking) => asking.asked.contains_key(&node),
-            Phase::Finishing(finishing) => finishing.ordered.contains_key(&node),
-            Phase::Waiting { .. } | Phase::Beginning | Phase::Closing => false,
-        };
-        let files = self.files.iter().filter(|(_, phase)| concerned(phase));
+        let files = self.files.iter().filter(|(_, phase)| phase.order_of(node).is_some());
         let files: Vec<InodeId> = files.map(|(inode, _)| *inode).collect();
         for inode in files {
             self.give_up_on(now, node, inode);
@@ -427,10 +419,11 @@ impl RecoveryPlanner {
 
     fn asking_of(&mut self, node: NodeId, order: u64) -> Option<(InodeId, &mut Asking)> {
         self.files.iter_mut().find_map(|(inode, phase)| match phase {
-            Phase::Asking(asking) if asking.asked.get(&node) == Some(&order) => {
-                Some((*inode, asking))
+            Phase::Asking(asking) => {
+                let is_it = asking.asked.get(&node) == Some(&order);
+                is_it.then_some((*inode, asking))
             }
-            _ => None,
+            Phase::Waiting { .. } | Phase::Beginning | Phase::Finishing(_) | Phase::Closing => None,
         })
     }
 
@@ -464,6 +457,22 @@ impl RecoveryPlanner {
 }
 
 impl Phase {
+    fn finishing(&mut self) -> Option<&mut Finishing> {
+        match self {
+            Self::Finishing(finishing) => Some(finishing),
+            Self::Waiting { .. } | Self::Beginning | Self::Asking(_) | Self::Closing => None,
+        }
+    }
+
+    /// The order that this node is working on.
+    fn order_of(&self, node: NodeId) -> Option<u64> {
+        match self {
+            Self::Asking(asking) => asking.asked.get(&node).copied(),
+            Self::Finishing(finishing) => finishing.ordered.get(&node).copied(),
+            Self::Waiting { .. } | Self::Beginning | Self::Closing => None,
+        }
+    }
+
     /// When it ends by itself.
     fn until(&self) -> Option<Uptime> {
         match self {

@@ -137,12 +137,10 @@ fn recovered(replica: wire::RecoveredReplica) -> Result<RecoveredReplica, BadMes
         let why = format!("{} bytes for {groups} groups", replica.group_values.len());
         return Err(BadMessage::new("recovered.group_values", why));
     }
-    let first_root = match replica.first_root.is_empty() {
-        true => None,
-        false => Some(FileDigest::from_slice(&replica.first_root).ok_or_else(|| {
-            BadMessage::new("recovered.first_root", "neither empty nor 32 bytes")
-        })?),
-    };
+    let first_root = FileDigest::from_slice(&replica.first_root);
+    if first_root.is_none() && !replica.first_root.is_empty() {
+        return Err(BadMessage::new("recovered.first_root", "neither empty nor 32 bytes"));
+    }
     Ok(RecoveredReplica {
         order: replica.order_id,
         block: BlockId(replica.block_id),

@@ -6,6 +6,7 @@ mod datanode_test;
 mod fake_datanode;
 mod limits_test;
 mod repair_test;
+mod write_test;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ use crate::{NamenodeConfig, NamenodeHandle};
 
 /// Nothing here takes as long unless it hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The digest of a file of one block.
+const ROOT: FileDigest = FileDigest([8; 32]);
 
 /// A namenode over loopback, on a clock that the test moves.
 struct Server {
@@ -159,8 +162,7 @@ fn answer<T>(result: Result<Response<T>, Status>) -> Result<T, FsError> {
 
 /// The commit of a block whose content is always the same.
 fn commit(block: &wire::AllocatedBlock, nodes: &[u32]) -> wire::BlockCommit {
-    let root = FileDigest([8; 32]).to_bytes();
-    let root = if block.index == 0 { root } else { bytes::Bytes::new() };
+    let root = if block.index == 0 { ROOT.to_bytes() } else { bytes::Bytes::new() };
     wire::BlockCommit {
         block_id: block.block_id,
         generation: block.generation,

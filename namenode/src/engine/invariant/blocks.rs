@@ -122,7 +122,7 @@ fn check_file(state: &Snapshot, id: InodeId, file: &FileRecord, found: &mut Find
         |block: &BlockRecord| !block.committed || block.open.is_some() || block.flushed.is_some();
     match &file.pending {
         None if of_file().any(|(_, block)| is_open(block)) => {
-            wrong("is closed, not all of it".to_owned())
+            wrong("is closed, not all of it".to_owned());
         }
         None if of_file().count() != file.block_count as usize => {
             wrong(format!("has not {} blocks", file.block_count));

@@ -1,6 +1,7 @@
 //! Opening a closed file to be written on, behind its end or behind a cut.
 
 use doldam_proto::FsError;
+use doldam_proto::id::InodeId;
 use doldam_proto::limits::TEXT_BYTES_MAX;
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::outcome::Kind;
@@ -18,7 +19,6 @@ use super::resolve::{not_found, parse, place};
 use super::view::status_of;
 use crate::engine::records::{blocks, children, damaged, inodes, leases, pending};
 use crate::engine::tables::{StoreError, Table, Tables};
-use doldam_proto::id::InodeId;
 
 /// Gives the client the lease of a closed file. Readers see it as it is until the first flush, and it becomes so again
 /// if the write is given up before.
@@ -120,7 +120,7 @@ pub(super) fn tail_of(
 ) -> Result<Option<(u32, BlockRecord)>, StoreError> {
     let no_size = || damaged(Table::Inodes, format!("inode {id} has blocks of no bytes"));
     let index = length.checked_div(file.block_bytes).ok_or_else(no_size)? as u32;
-    if length % file.block_bytes == 0 {
+    if length.is_multiple_of(file.block_bytes) {
         return Ok(None);
     }
     let none = || damaged(Table::Blocks, format!("closed file {id} has no block {index}"));

@@ -132,7 +132,8 @@ fn commit_one(
         Some(_) | None => {
             after = promoted(draft, &before, &wire);
             // Until the next flush readers see what they saw.
-            after.flushed = before.flushed.clone().or_else(|| as_flushed(&before));
+            let shown = before.flushed.clone().or_else(|| as_flushed(&before));
+            after.flushed = shown.map(|shown| wire::FlushedBlock { nodes: Vec::new(), ..shown });
         }
     }
     blocks::put(&mut draft.set, write.id, index, &after);
@@ -167,7 +168,7 @@ fn as_flushed(block: &BlockRecord) -> Option<wire::FlushedBlock> {
         length: seen.length,
         chaining_value: block.chaining_value.clone(),
         root_value: block.root_value.clone(),
-        nodes: seen.good.to_vec(),
+        nodes: Vec::new(),
     })
 }
 

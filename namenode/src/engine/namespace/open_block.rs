@@ -44,15 +44,12 @@ pub(in crate::engine) fn newest(block: &BlockRecord) -> u64 {
 /// Hands out the next generation for what is being written, to be written to `targets`.
 pub(super) fn renew(block: &mut BlockRecord, targets: Vec<u32>) -> u64 {
     let generation = newest(block) + 1;
-    match &mut block.open {
-        Some(open) => {
-            open.generation = generation;
-            open.targets = targets;
-        }
-        None => {
-            block.generation = generation;
-            block.replicas = targets;
-        }
+    if let Some(open) = &mut block.open {
+        open.generation = generation;
+        open.targets = targets;
+    } else {
+        block.generation = generation;
+        block.replicas = targets;
     }
     block.last_generation = generation;
     generation

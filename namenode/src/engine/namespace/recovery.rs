@@ -29,7 +29,7 @@ use crate::engine::tables::{StoreError, Table};
 pub(super) const NAMENODE: ClientId = ClientId([0; 16]);
 
 /// The holder of such a lease, for people.
-const HOLDER: &str = "nobody: its writer is gone, and the file is being recovered";
+const HOLDER: &str = "the namenode, which closes it after its writer left";
 
 /// Takes a visible file from its writer: closes it, or hands out a generation of its last block that no writer has.
 /// A file that is being recovered already gets another generation.

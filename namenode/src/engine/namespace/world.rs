@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use doldam_proto::FsError;
 use doldam_proto::fingerprint::ReplicaId;
-use doldam_proto::id::{BlockId, ClientId, Generation, NodeId};
+use doldam_proto::id::{BlockId, ClientId, Generation, InodeId, NodeId};
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{
-    AllocateBlockCommand, AllocateOutcome, BlockCommit, CollectGarbageCommand, Command,
-    CommitBlocksCommand, CompleteCommand, CompleteOutcome, CreateCommand, CreateOutcome,
-    DeleteCommand, DroppedReplica, FileStatus, FormatCommand, GarbageOutcome, MkdirCommand,
-    Outcome, RegisterNodeCommand, RenameCommand, RequestId,
+    AllocateBlockCommand, AllocateOutcome, AppendCommand, AppendOutcome, BlockCommit,
+    CollectGarbageCommand, Command, CommitBlocksCommand, CompleteCommand, CompleteOutcome,
+    CreateCommand, CreateOutcome, DeleteCommand, DroppedReplica, FileStatus, FlushCommand,
+    FormatCommand, GarbageOutcome, MkdirCommand, Outcome, RecoverBlockCommand, RegisterNodeCommand,
+    RenameCommand, RequestId,
 };
 
 use super::view::{self, Standing};
@@ -140,6 +141,23 @@ impl World {
             );
             self.on_disk.remove(&(dropped.node_id, dropped.block_id));
         }
+    }
+
+    /// What readers see of a file: generation, length and good holders of each block.
+    pub(super) fn shown(&self, text: &str) -> Vec<(u64, u64, Vec<u32>)> {
+        let located = view::locate(&self.tables, &path(text), 0, 0, InodeId(0)).unwrap();
+        let length: u64 = located.blocks.iter().map(|block| block.length).sum();
+        assert_eq!(length, located.status.length);
+        let good = |block: &view::Block| block.good.iter().map(|node| node.0).collect();
+        let blocks = located.blocks.iter();
+        blocks.map(|block| (block.generation.0, block.length, good(block))).collect()
+    }
+
+    /// What a replica of a block that a node reports is to the state.
+    pub(super) fn standing(&self, node: u32, block: u64, generation: u64, length: u64) -> Standing {
+        let (block, generation) = (BlockId(block), Generation(generation));
+        let replica = ReplicaId { block, generation, length };
+        view::standing(&self.tables, NodeId(node), &replica).unwrap()
     }
 
     pub(super) fn time_ms(&self) -> u64 {
@@ -291,6 +309,59 @@ pub(super) fn commit_blocks(inode_id: u64, commits: Vec<BlockCommit>) -> Change 
     Change::CommitBlocks(CommitBlocksCommand { inode_id, commits })
 }
 
+/// The same of another generation than the first.
+pub(super) fn commit_of(
+    generation: u64,
+    block_id: u64,
+    index: u32,
+    length: u64,
+    nodes: &[u32],
+) -> BlockCommit {
+    BlockCommit { generation, ..commit(block_id, index, length, nodes) }
+}
+
+pub(super) fn flush(inode_id: u64, length: u64, open: Option<BlockCommit>) -> Change {
+    Change::Flush(FlushCommand { inode_id, length, commits: vec![], open })
+}
+
+/// Goes on with a block on `targets`, of which the first `holders` have `length` bytes.
+pub(super) fn recover(
+    inode_id: u64,
+    block_id: u64,
+    generation: u64,
+    length: u64,
+    (holders, targets): (usize, &[u32]),
+) -> Change {
+    Change::RecoverBlock(RecoverBlockCommand {
+        inode_id,
+        block_id,
+        generation,
+        length,
+        holders: targets[..holders].to_vec(),
+        targets: targets.to_vec(),
+    })
+}
+
+/// Opens a file that ends inside of this block, which nodes 1 and 2 have, to be written on nodes 1 and 3.
+pub(super) fn append_command(path: &str, tail: u64, generation: u64) -> AppendCommand {
+    AppendCommand {
+        path: path.to_owned(),
+        holder: "appender".to_owned(),
+        tail_block_id: tail,
+        tail_generation: generation,
+        tail_holders: if tail == 0 { vec![] } else { vec![1] },
+        tail_targets: if tail == 0 { vec![] } else { vec![1, 3] },
+        ..AppendCommand::default()
+    }
+}
+
+pub(super) fn appended(outcome: Outcome) -> AppendOutcome {
+    match outcome.kind {
+        Some(Kind::Append(appended)) => appended,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(super) fn complete(inode_id: u64, length: u64, commits: Vec<BlockCommit>) -> Change {
     Change::Complete(CompleteCommand { inode_id, length, commits })
 }
@@ -327,9 +398,16 @@ pub(super) fn without_why(error: FsError) -> FsError {
     }
 }
 
-/// A state with something in every table.
+/// A state with something in every table, and a file in each state a file can be in.
 pub(in crate::engine) fn rich_state() -> MemoryTables {
     let mut world = World::new();
+    let block = world.write_file("/appended", &[BLOCK, 7]);
+    let cut = AppendCommand { truncate: true, truncate_to: 5, ..append_command("/appended", 1, 1) };
+    assert_eq!(world.request(3, Change::Append(cut)).map(appended).unwrap().length, 5);
+    assert_eq!(block.length, BLOCK + 7);
+    let write = world.create(4, "/flushed");
+    let open = commit(write.block_id, 0, 9, &[1]);
+    world.request(4, flush(write.inode_id, 9, Some(open))).unwrap();
     world.mkdir("/d/e");
     world.write_file("/d/f", &[BLOCK, 7]);
     world.write_file("/gone", &[5]);

@@ -37,7 +37,7 @@ pub(crate) fn scan(
     client: ClientId,
     visit: &mut dyn FnMut(InodeId) -> Flow,
 ) -> Result<(), StoreError> {
-    scan_from(tables, client, 0, visit)
+    scan_at(tables, client, &client.0, visit)
 }
 
 /// Visits what `client` writes from the inode `first` on, in order of inode ids.
@@ -47,8 +47,16 @@ pub(crate) fn scan_from(
     first: u64,
     visit: &mut dyn FnMut(InodeId) -> Flow,
 ) -> Result<(), StoreError> {
-    let from = key(client, InodeId(first));
-    let from = Bound::Included(from.as_slice());
+    scan_at(tables, client, &key(client, InodeId(first)), visit)
+}
+
+fn scan_at(
+    tables: &dyn Tables,
+    client: ClientId,
+    from: &[u8],
+    visit: &mut dyn FnMut(InodeId) -> Flow,
+) -> Result<(), StoreError> {
+    let from = Bound::Included(from);
     super::scan(tables, Table::Leases, &client.0, from, &mut |inode, _| {
         visit(InodeId(u64::from_be_bytes(exactly(Table::Leases, inode)?)))
     })

@@ -236,7 +236,9 @@ impl World {
         self.now += time;
         let here: Vec<NodeId> =
             self.sessions.keys().copied().filter(|node| self.is_there(*node)).collect();
-        here.into_iter().for_each(|node| self.beat(node));
+        for node in here {
+            self.beat(node);
+        }
         self.poll();
     }
 

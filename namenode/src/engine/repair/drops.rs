@@ -37,12 +37,15 @@ pub struct Drop {
     pub why: DropReason,
 }
 
+/// A node may have parts of one block under several generations.
+type Key = (NodeId, BlockId, Generation);
+
 /// All drops.
 #[derive(Debug, Default)]
 pub struct Drops {
     waiting: BTreeMap<NodeId, VecDeque<Drop>>,
-    ordered: BTreeMap<(NodeId, BlockId), Ordered>,
-    by_order: BTreeMap<u64, (NodeId, BlockId)>,
+    ordered: BTreeMap<Key, Ordered>,
+    by_order: BTreeMap<u64, Key>,
 }
 
 #[derive(Debug)]
@@ -54,15 +57,17 @@ struct Ordered {
 impl Drops {
     /// Queues a drop. Beyond the bound it is left to the node's inventory.
     pub fn push(&mut self, node: NodeId, drop: Drop) {
+        let key = (node, drop.block, drop.generation);
         let queue = self.waiting.entry(node).or_default();
-        if queue.len() < DROPS_WAITING_MAX && !self.ordered.contains_key(&(node, drop.block)) {
+        if queue.len() < DROPS_WAITING_MAX && !self.ordered.contains_key(&key) {
             queue.push_back(drop);
         }
     }
 
     /// The next drop for `node`, unless it has enough to do.
     pub fn next_for(&mut self, node: NodeId) -> Option<Drop> {
-        let working = (node, BlockId(0))..=(node, BlockId(u64::MAX));
+        let first = (node, BlockId(0), Generation(0));
+        let working = first..=(node, BlockId(u64::MAX), Generation(u64::MAX));
         if self.ordered.range(working).take(DROPS_ORDERED_MAX).count() == DROPS_ORDERED_MAX {
             return None;
         }
@@ -75,9 +80,10 @@ impl Drops {
     }
 
     /// The drop was ordered; until `until` it may be carried out.
-    pub fn ordered(&mut self, order: u64, node: NodeId, block: BlockId, until: Uptime) {
-        self.ordered.insert((node, block), Ordered { order, until });
-        self.by_order.insert(order, (node, block));
+    pub fn ordered(&mut self, order: u64, node: NodeId, drop: &Drop, until: Uptime) {
+        let key = (node, drop.block, drop.generation);
+        self.ordered.insert(key, Ordered { order, until });
+        self.by_order.insert(order, key);
     }
 
     /// The node answered an order; whether it was a drop.
@@ -88,8 +94,8 @@ impl Drops {
     }
 
     /// The node said that it dropped a replica.
-    pub fn dropped(&mut self, node: NodeId, block: BlockId) {
-        if let Some(ordered) = self.ordered.remove(&(node, block)) {
+    pub fn dropped(&mut self, node: NodeId, block: BlockId, generation: Generation) {
+        if let Some(ordered) = self.ordered.remove(&(node, block, generation)) {
             self.by_order.remove(&ordered.order);
         }
     }
@@ -108,7 +114,8 @@ impl Drops {
 
     /// Whether `node` may be about to drop its replica of `block`.
     pub fn is_ordered(&self, node: NodeId, block: BlockId) -> bool {
-        self.ordered.contains_key(&(node, block))
+        let of_block = (node, block, Generation(0))..=(node, block, Generation(u64::MAX));
+        self.ordered.range(of_block).next().is_some()
     }
 
     /// Nodes for which drops wait.
@@ -166,16 +173,19 @@ mod tests {
     const BLOCK: BlockId = BlockId(7);
     const UNTIL: Duration = Duration::from_mins(1);
 
+    fn drop_of(block: BlockId, generation: u64) -> Drop {
+        Drop { block, generation: Generation(generation), why: DropReason::Unowned }
+    }
+
     #[test]
     fn a_node_works_on_a_bounded_number_of_drops() {
         let mut drops = Drops::default();
         for block in 0..=DROPS_ORDERED_MAX as u64 {
-            let (block, why) = (BlockId(block), DropReason::Unowned);
-            drops.push(NODE, Drop { block, generation: Generation(1), why });
+            drops.push(NODE, drop_of(BlockId(block), 1));
         }
         for order in 0..DROPS_ORDERED_MAX as u64 {
             let next = drops.next_for(NODE).unwrap();
-            drops.ordered(order, NODE, next.block, UNTIL);
+            drops.ordered(order, NODE, &next, UNTIL);
         }
         assert_eq!(drops.next_for(NODE), None);
         assert!(drops.answered(0) && !drops.answered(0));
@@ -186,14 +196,27 @@ mod tests {
     #[test]
     fn a_drop_may_be_carried_out_until_it_is_reported_or_its_time_is_up() {
         let mut drops = Drops::default();
-        drops.ordered(1, NODE, BLOCK, UNTIL);
+        drops.ordered(1, NODE, &drop_of(BLOCK, 1), UNTIL);
         drops.expire(UNTIL.saturating_sub(Duration::from_nanos(1)));
         assert!(drops.is_ordered(NODE, BLOCK));
         drops.expire(UNTIL);
         assert!(!drops.is_ordered(NODE, BLOCK));
-        drops.ordered(2, NODE, BLOCK, UNTIL);
-        drops.dropped(NODE, BLOCK);
+        drops.ordered(2, NODE, &drop_of(BLOCK, 1), UNTIL);
+        drops.dropped(NODE, BLOCK, Generation(1));
         assert!(!drops.is_ordered(NODE, BLOCK) && !drops.answered(2));
+    }
+
+    #[test]
+    fn each_generation_is_dropped_by_itself() {
+        let mut drops = Drops::default();
+        drops.ordered(1, NODE, &drop_of(BLOCK, 1), UNTIL);
+        drops.push(NODE, drop_of(BLOCK, 1));
+        assert_eq!(drops.next_for(NODE), None, "it is under way");
+        drops.push(NODE, drop_of(BLOCK, 2));
+        let next = drops.next_for(NODE).unwrap();
+        drops.ordered(2, NODE, &next, UNTIL);
+        assert!(drops.answered(1) && drops.is_ordered(NODE, BLOCK), "the other is");
+        assert!(drops.answered(2) && !drops.is_ordered(NODE, BLOCK));
     }
 
     #[test]

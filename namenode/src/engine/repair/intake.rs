@@ -65,7 +65,7 @@ impl RepairPlanner {
             }
             Event::Stored(node, replica, value) => self.stored(node, &replica, value, around)?,
             Event::Dropped(node, block, generation) => {
-                self.drops.dropped(node, block);
+                self.drops.dropped(node, block, generation);
                 self.lost(node, block, generation, around)?;
             }
             Event::Open(node, block, generation) => self.open(node, block, generation, around)?,
@@ -202,18 +202,15 @@ impl RepairPlanner {
         generation: Generation,
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        let is_useless = match this_generation(id, generation, around)? {
+        let is_useless = if let Some(block) = this_generation(id, generation, around)? {
             // Finished without this node. What a holder lacks may be in its part, and a copy may be on its way.
-            Some(block) => {
-                !block.good.contains(&node)
-                    && !block.bad.contains(&node)
-                    && !block.good.is_empty()
-                    && !self.tasks.of_block(id).any(|task| task.target == node)
-            }
-            None => {
-                let replica = ReplicaId { block: id, generation, length: 0 };
-                view::standing(around.tables, node, &replica)? == Standing::Unowned
-            }
+            !block.good.contains(&node)
+                && !block.bad.contains(&node)
+                && !block.good.is_empty()
+                && !self.tasks.of_block(id).any(|task| task.target == node)
+        } else {
+            let replica = ReplicaId { block: id, generation, length: 0 };
+            view::standing(around.tables, node, &replica)? == Standing::Unowned
         };
         if is_useless {
             self.drop_if_reachable(node, id, generation, DropReason::Unowned, around);

@@ -309,7 +309,7 @@ impl RepairPlanner {
                 let order = order::Kind::Drop(DropOrder { block_id, generation, only_bad });
                 let order = self.order(order, SHORT_ORDER_TIMEOUT);
                 let until = now + SHORT_ORDER_TIMEOUT;
-                self.drops.ordered(order.order_id, node, drop.block, until);
+                self.drops.ordered(order.order_id, node, &drop, until);
                 self.actions.push(Action::Order(node, order));
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct FakeDatanode {
     replicas: Vec<ReplicaId>,
     sequence: u64,
     /// Came with an earlier message and not yet looked at.
-    ahead: VecDeque<Kind>,
+    ahead: VecDeque<wire::Order>,
 }
 
 /// The registration of node `number`, on host `h<number>` in rack `/r<number>`.
@@ -92,7 +92,7 @@ impl FakeDatanode {
     }
 
     /// A message with the present state of the node and nothing else.
-    fn message(&mut self) -> wire::DatanodeMessage {
+    pub(super) fn message(&mut self) -> wire::DatanodeMessage {
         self.sequence += 1;
         let mut sum = Fingerprint::default();
         self.replicas.iter().for_each(|replica| sum.add(replica));
@@ -145,6 +145,65 @@ impl FakeDatanode {
         self.send(message).await;
     }
 
+    /// The node tells of a part of a block, or of a replica, of any generation.
+    pub(super) async fn tell_of(
+        &mut self,
+        kind: replica_event::Kind,
+        block_id: u64,
+        generation: u64,
+        length: u64,
+    ) {
+        let mut message = self.message();
+        message.events.push(wire::ReplicaEvent {
+            kind: kind as i32,
+            block_id,
+            generation,
+            length,
+            chaining_value: VALUE.to_bytes(),
+            what: String::new(),
+        });
+        self.send(message).await;
+    }
+
+    /// Waits for the order to say what it has of a block, and answers with the content of all blocks. Returns the
+    /// generation that fences.
+    pub(super) async fn recover(&mut self, block: u64) -> u64 {
+        let order = self.next_whole_order().await;
+        let Some(Kind::Recover(recover)) = order.kind else { panic!("{order:?}") };
+        assert_eq!(recover.block_id, block);
+        let mut message = self.message();
+        message.recovered.push(wire::RecoveredReplica {
+            order_id: order.order_id,
+            block_id: block,
+            generation: 1,
+            length: LENGTH,
+            group_values: VALUE.to_bytes(),
+            first_root: super::ROOT.to_bytes(),
+        });
+        self.send(message).await;
+        recover.generation
+    }
+
+    /// Waits for the order to finish a block, and does so.
+    pub(super) async fn finish(&mut self, block: u64, generation: u64) {
+        match self.next_order().await {
+            Kind::Finish(finish) => {
+                let expected = (block, generation, LENGTH, VALUE.to_bytes());
+                let found =
+                    (finish.block_id, finish.generation, finish.length, finish.chaining_value);
+                assert_eq!(found, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+        let generation_of = Generation(generation);
+        self.replicas.push(ReplicaId {
+            block: BlockId(block),
+            generation: generation_of,
+            length: LENGTH,
+        });
+        self.tell_of(replica_event::Kind::Stored, block, generation, LENGTH).await;
+    }
+
     /// It holds the block from now on, and says nothing of it but the hash.
     pub(super) fn hold(&mut self, block: u64) {
         self.replicas.push(replica(block));
@@ -152,6 +211,11 @@ impl FakeDatanode {
 
     /// The next order that is not about the inventory; questions about that are answered on the way.
     pub(super) async fn next_order(&mut self) -> Kind {
+        self.next_whole_order().await.kind.unwrap()
+    }
+
+    /// The same with its id and deadline.
+    pub(super) async fn next_whole_order(&mut self) -> wire::Order {
         loop {
             if let Some(order) = self.ahead.pop_front() {
                 return order;
@@ -160,10 +224,10 @@ impl FakeDatanode {
             let message = message.expect("the stream ended");
             assert_eq!(message.epoch, self.epoch);
             for order in message.orders {
-                match order.kind.unwrap() {
+                match order.kind.clone().unwrap() {
                     Kind::ReportBuckets(_) => self.report_buckets().await,
                     Kind::ListBuckets(list) => self.list_buckets(&list.buckets).await,
-                    other => self.ahead.push_back(other),
+                    _ => self.ahead.push_back(order),
                 }
             }
         }

@@ -76,9 +76,10 @@ impl Context {
             excluded,
             holders: &holders,
         };
-        let targets = match holders.is_empty() {
-            true => self.place(&write.path, &wish)?,
-            false => self.place_behind(write.replication, &wish),
+        let targets = if holders.is_empty() {
+            self.place(&write.path, &wish)?
+        } else {
+            self.place_behind(write.replication, &wish)
         };
         Ok(wire::RecoverBlockCommand {
             inode_id: request.inode_id,

@@ -42,9 +42,10 @@ impl Context {
             if writer.is_in_recovery() {
                 return refuse(RECOVERY_SECS);
             }
-            let left = match writer.client == client {
-                true => Duration::ZERO,
-                false => self.hub.leases().soft_left(writer.client, self.hub.now()),
+            let left = if writer.client == client {
+                Duration::ZERO
+            } else {
+                self.hub.leases().soft_left(writer.client, self.hub.now())
             };
             if !left.is_zero() {
                 return refuse(left.as_secs() + u64::from(left.subsec_nanos() > 0));
