@@ -214,7 +214,3 @@ impl Exchange {
         timings
     }
 }
-
-#[cfg(test)]
-#[path = "exchange_test.rs"]
-mod tests;
