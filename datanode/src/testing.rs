@@ -2,6 +2,7 @@
 //! that fails on demand.
 
 pub(crate) mod cluster;
+pub(crate) mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
