@@ -53,7 +53,9 @@ pub(crate) fn open_store(disk: Arc<dyn Disk>, dirs: &[&Path]) -> Arc<BlockStore>
         open.extend(found.open.into_iter().map(|found| (Arc::clone(volume), found)));
     }
     let store = Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())));
-    open.into_iter().for_each(|(volume, found)| store.take_in_open(&volume, found));
+    for (volume, found) in open {
+        store.take_in_open(&volume, found);
+    }
     store
 }
 

@@ -150,9 +150,10 @@ impl BlockStore {
         };
         let mut refusal = StoreError::NotFound { key };
         for source in sources(held, key.generation, start.length) {
-            let taken = match source.is_open {
-                true => self.take_open(key, source, start),
-                false => self.take_replica(key, source, start),
+            let taken = if source.is_open {
+                self.take_open(key, source, start)
+            } else {
+                self.take_replica(key, source, start)
             };
             match taken {
                 Ok((file, tree)) => {
@@ -232,7 +233,14 @@ impl BlockStore {
             linked => linked,
         };
         let opened = linked.and_then(|()| volume.disk().open(&link, OpenMode::Write));
-        let data = opened.map_err(StoreError::disk(&link, "linking a block"))?;
+        let data = match opened {
+            // Not every file system has second names, or has any left for this file.
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                let bytes = Bytes { data, path, groups: &groups };
+                return Ok((self.copy_to(&volume, key, start, bytes)?, tree));
+            }
+            opened => opened.map_err(StoreError::disk(&link, "linking a block"))?,
+        };
         let known = (start.length, Some(groups.clone()));
         let file = OpenFile::new(volume, link, file_offset, key.generation, data, known);
         file.cut(start.length, groups)?; // What an earlier append left behind the replica's end.

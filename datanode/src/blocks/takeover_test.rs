@@ -82,16 +82,17 @@ fn what_was_left_is_cut_renamed_and_gone_on_with() {
 
 #[test]
 fn other_bytes_too_few_bytes_and_nothing_are_refused_each_by_its_name_and_stay_as_they_are() {
-    let Fixture { store, .. } = fixture();
+    let fixture = fixture();
+    let store = &fixture.store;
     let content = bytes(2 * GROUP);
-    let nothing = take_over(&store, key(2), &content[..1]).err().unwrap();
+    let nothing = take_over(store, ReplicaKey::new(9, 2), &content[..1]).err().unwrap();
     assert!(matches!(nothing, StoreError::NotFound { .. }), "{nothing}");
-    drop(writer(&store, key(1), &content[..GROUP + 5]));
-    let too_few = take_over(&store, key(2), &content[..GROUP + 6]).err().unwrap();
+    drop(writer(store, key(1), &content[..GROUP + 5]));
+    let too_few = take_over(store, key(2), &content[..GROUP + 6]).err().unwrap();
     assert!(matches!(too_few, StoreError::NotFound { .. }), "{too_few}");
-    let other = take_over(&store, key(3), &vec![1; GROUP]).err().unwrap();
+    let other = take_over(store, key(3), &vec![1; GROUP]).err().unwrap();
     assert!(matches!(other, StoreError::OtherBytes { length: 65_536, .. }), "{other}");
-    assert_eq!(open_keys(&store), [key(1)]);
+    assert_eq!(open_keys(store), [key(1)]);
     // What was refused was seen all the same: nobody goes back behind it.
     let late = store.begin_write(key(2), 0, MIB).err().unwrap();
     assert!(matches!(late, StoreError::OtherGeneration { found: Generation(3), .. }), "{late}");
@@ -126,14 +127,29 @@ fn an_append_shares_the_file_of_the_replica_and_neither_changes_the_other() {
 }
 
 #[test]
+fn where_a_file_has_no_second_name_its_bytes_are_copied() {
+    let fixture = fixture();
+    let content = bytes(GROUP + 5);
+    store_block(&fixture.store, key(1), &content[..GROUP], true);
+    // As the system says it where it has no links, or too many of this file.
+    for (errno, of) in [(95, 2), (31, 3)] {
+        fixture.disk.fail(Fault { operation: Operation::Link, path: "writing", after: 0, errno });
+        append(&fixture.store, key(of), &content, GROUP);
+        fixture.disk.heal();
+        fixture.store.verify(key(of), None).unwrap();
+    }
+}
+
+#[test]
 fn an_append_does_not_write_into_the_file_of_a_longer_replica() {
-    let Fixture { store, .. } = fixture();
+    let fixture = fixture();
+    let store = &fixture.store;
     let (content, other) = (bytes(2 * GROUP), vec![7; GROUP]);
-    store_block(&store, key(1), &content[..100], true);
-    append(&store, key(2), &content, 100);
+    store_block(store, key(1), &content[..100], true);
+    append(store, key(2), &content, 100);
     // The shorter one is gone on with, as if the longer one had never been.
     let divergent = [&content[..100], &other].concat();
-    append(&store, key(3), &divergent, 100);
+    append(store, key(3), &divergent, 100);
     for key in [key(1), key(2), key(3)] {
         store.verify(key, None).unwrap();
     }
@@ -169,9 +185,10 @@ fn a_rotten_replica_is_not_copied_into_a_new_generation() {
 
 #[tokio::test]
 async fn nobody_gets_a_block_before_its_older_writer_is_out() {
-    let Fixture { store, .. } = fixture();
+    let fixture = fixture();
+    let store = &fixture.store;
     let content = bytes(100);
-    let partial = writer(&store, key(1), &content);
+    let partial = writer(store, key(1), &content);
     let fenced = partial.fenced();
     let take = store.begin_take_over(key(2)).unwrap();
     assert!(fenced.is_cancelled());
@@ -183,14 +200,15 @@ async fn nobody_gets_a_block_before_its_older_writer_is_out() {
     let (out, ()) = tokio::join!(waiting, leaving);
     out.unwrap();
     drop(store.take_over(take, start(&content)).unwrap());
-    assert_eq!(open_keys(&store), [key(2)]);
+    assert_eq!(open_keys(store), [key(2)]);
 }
 
 #[test]
 fn of_two_that_go_on_with_a_block_the_newer_one_does() {
-    let Fixture { store, .. } = fixture();
+    let fixture = fixture();
+    let store = &fixture.store;
     let content = bytes(100);
-    drop(writer(&store, key(1), &content));
+    drop(writer(store, key(1), &content));
     let slow = store.begin_take_over(key(2)).unwrap();
     let fast = store.begin_take_over(key(3)).unwrap();
     let refused = store.take_over(slow, start(&content)).err().unwrap();
@@ -216,11 +234,12 @@ fn what_was_left_is_dropped_by_an_order_that_names_it_and_by_no_other() {
 
 #[test]
 fn an_older_open_block_stays_when_a_newer_generation_is_published() {
-    let Fixture { store, .. } = fixture();
+    let fixture = fixture();
+    let store = &fixture.store;
     let content = bytes(100);
-    drop(writer(&store, key(1), &content));
-    store_block(&store, key(2), &content, true);
-    assert_eq!(open_keys(&store), [key(1)]);
+    drop(writer(store, key(1), &content));
+    store_block(store, key(2), &content, true);
+    assert_eq!(open_keys(store), [key(1)]);
     assert!(store.drop_replica(key(1)).unwrap());
     store.verify(key(2), None).unwrap();
 }

@@ -84,7 +84,7 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
     let (length, value) = (order.length, order.chaining_value);
     let stored = (of_generation(key(1), 3), ReplicaEvent::Stored { length, value });
     let events = node.store.news().take(std::time::Duration::ZERO, 9).events;
-    assert_eq!(events, [stored.clone()]);
+    assert_eq!(events, std::slice::from_ref(&stored));
     node.store.verify(of_generation(key(1), 3), None).unwrap();
     // The order may come again, and another one must not be taken for it.
     finish(Arc::clone(&node.node), order).await.unwrap();

@@ -8,9 +8,7 @@ fn key(generation: u64) -> ReplicaKey {
     ReplicaKey::new(7, generation)
 }
 
-fn generation(generation: u64) -> Option<Generation> {
-    Some(Generation(generation))
-}
+const FIVE: Option<Generation> = Some(Generation(5));
 
 fn held(generation: u64, length: u64, is_open: bool) -> Held {
     Held { generation: Generation(generation), length, is_open }
@@ -22,7 +20,7 @@ fn the_newest_generation_that_was_seen_refuses_all_older_ones_wherever_it_was_se
     let claim = |blocks: &mut Blocks| blocks.claim(key(4), Claimed::Writer(1), None);
 
     let mut stored = Blocks::default();
-    assert_eq!(stored.claim(key(4), Claimed::Writer(1), generation(5)), newer);
+    assert_eq!(stored.claim(key(4), Claimed::Writer(1), FIVE), newer);
     let mut claimed = Blocks::default();
     claimed.claim(key(5), Claimed::Writer(1), None).unwrap();
     assert_eq!(claim(&mut claimed), newer);
@@ -49,7 +47,7 @@ fn a_repair_copy_is_refused_by_replicas_and_other_copies_only() {
     blocks.claim(key(4), Claimed::Copy, None).unwrap();
     let refused = blocks.claim(key(3), Claimed::Copy, None);
     assert_eq!(refused, Err(Refusal::Newer(Generation(4))));
-    let refused = blocks.claim(key(5), Claimed::Copy, generation(6));
+    let refused = blocks.claim(key(5), Claimed::Copy, Some(Generation(6)));
     assert_eq!(refused, Err(Refusal::Newer(Generation(6))));
     // Nor does a writer of a newer generation wait for a copy.
     assert!(!blocks.is_claimed_below(key(5)));
@@ -95,7 +93,7 @@ fn fences_are_bounded_and_the_oldest_goes_first() {
         blocks.fence(ReplicaKey::new(block, 2));
     }
     assert_eq!(blocks.newer_than(ReplicaKey::new(0, 1), None), None);
-    assert_eq!(blocks.newer_than(ReplicaKey::new(1, 1), None), generation(2));
+    assert_eq!(blocks.newer_than(ReplicaKey::new(1, 1), None), Some(Generation(2)));
     assert_eq!(blocks.fences.len(), FENCES_MAX);
 }
 

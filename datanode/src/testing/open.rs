@@ -143,7 +143,7 @@ pub(crate) fn at_every_step(
     ];
     let mut struck = 0;
     for (operation, path) in steps {
-        for after in 0..3 {
+        for after in 0..2 {
             let fixture = fixture();
             setup(&fixture);
             // As a stop would leave it: nothing is undone after the fault.
