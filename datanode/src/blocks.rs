@@ -10,7 +10,8 @@
 //! * [`startup`]: from the files that are found to the inventory.
 //! * [`store`]: the replicas of all folders; what may be read, written, dropped.
 //! * [`open`], [`partial`], [`publish`]: a block on its way in, and the moment it becomes a replica.
-//! * [`takeover`]: who goes on with what another writer left, or with a replica.
+//! * [`left`], [`takeover`]: what writers left, and who goes on with it, or with a replica.
+//! * [`recovery`]: what is made of it when nobody does.
 //! * [`readable`]: what a reader is given, of replicas and of open blocks.
 //! * [`removal`]: quarantine and drop.
 //! * [`late_sync`]: the syncs that were not waited for.
@@ -21,10 +22,12 @@
 
 pub(crate) mod late_sync;
 pub(crate) mod layout;
+pub(crate) mod left;
 pub(crate) mod open;
 pub(crate) mod partial;
 pub(crate) mod publish;
 pub(crate) mod readable;
+pub(crate) mod recovery;
 pub(crate) mod removal;
 pub(crate) mod scrub_file;
 pub(crate) mod sidecar;

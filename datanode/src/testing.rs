@@ -2,9 +2,12 @@
 //! that fails on demand.
 
 pub(crate) mod cluster;
+pub(crate) mod open;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,7 +53,9 @@ pub(crate) fn open_store(disk: Arc<dyn Disk>, dirs: &[&Path]) -> Arc<BlockStore>
         open.extend(found.open.into_iter().map(|found| (Arc::clone(volume), found)));
     }
     let store = Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())));
-    open.into_iter().for_each(|(volume, found)| store.take_in_open(&volume, found));
+    for (volume, found) in open {
+        store.take_in_open(&volume, found);
+    }
     store
 }
 
@@ -62,11 +67,50 @@ pub(crate) fn store_block(store: &Arc<BlockStore>, key: ReplicaKey, bytes: &[u8]
     partial.publish(&tree, &digest, sync).unwrap();
 }
 
+/// All files below a data folder but its identity and lock, as paths below it.
+pub(crate) fn files(root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.into_iter().filter(|name| !["VERSION", "LOCK"].contains(&name.as_str())).collect()
+}
+
+/// Copies a folder as it is, files of two names as one file, like a disk that is looked at after a crash.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    copy_below(from, to, &mut BTreeMap::new());
+}
+
+fn copy_below(from: &Path, to: &Path, known: &mut BTreeMap<u64, PathBuf>) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_below(&entry.path(), &target, known);
+        } else if let Some(same) = known.get(&entry.ino()) {
+            std::fs::hard_link(same, target).unwrap();
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+            known.insert(entry.ino(), target);
+        }
+    }
+}
+
 /// Where a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
     Write,
+    SetLength,
     Read,
     Sync,
     Rename,
@@ -95,6 +139,8 @@ pub(crate) struct FaultyDisk {
 #[derive(Default)]
 struct Shared {
     faults: Mutex<Vec<Fault>>,
+    /// Whether the next fault is the last thing that happens, and whether it happened.
+    stops: Mutex<(bool, bool)>,
     /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
     available: Mutex<Option<u64>>,
     syncs: AtomicU64,
@@ -107,6 +153,17 @@ impl FaultyDisk {
     /// Lets an operation fail from now on.
     pub(crate) fn fail(&self, fault: Fault) {
         self.shared.faults.lock().push(fault);
+    }
+
+    /// Lets nothing change any more from where `fault` strikes: as if the process had been killed there.
+    pub(crate) fn stop_at(&self, fault: Fault) {
+        *self.shared.stops.lock() = (true, false);
+        self.fail(fault);
+    }
+
+    /// Whether that has happened.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.shared.stops.lock().1
     }
 
     /// Lets everything succeed again.
@@ -147,9 +204,15 @@ impl Shared {
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
         let path = path.to_string_lossy();
+        let dead = || io::Error::from_raw_os_error(5);
+        let mut stops = self.stops.lock();
+        if stops.1 && !matches!(operation, Operation::Read | Operation::List) {
+            return Err(dead());
+        }
         for fault in &mut *self.faults.lock() {
             if fault.operation == operation && path.contains(fault.path) {
                 if fault.after == 0 {
+                    stops.1 = stops.0;
                     return Err(io::Error::from_raw_os_error(fault.errno));
                 }
                 fault.after -= 1;
@@ -219,7 +282,7 @@ impl Disk for FaultyDisk {
 
 struct FaultyFile {
     file: Box<dyn DiskFile>,
-    path: std::path::PathBuf,
+    path: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -240,6 +303,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.shared.check(Operation::SetLength, &self.path)?;
         self.file.set_len(bytes)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use doldam_proto::digest::block::subtree_value;
 use doldam_proto::digest::group::group_chaining_value;
-use doldam_proto::digest::{BlockTree, ChainingValue};
+use doldam_proto::digest::{BlockTree, ChainingValue, VALUE_BYTES};
 use doldam_proto::id::Generation;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_runtime::disk::DiskFile;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::StoreError;
 use super::sidecar::groups_of;
+use super::store::OpenReplica;
 use super::verify::STEP_BYTES;
 use super::volume::Volume;
 use crate::engine::startup_plan::Place;
@@ -285,4 +286,25 @@ pub(super) fn tree_of(
 /// Whether these groups lead to a value.
 pub(super) fn lead_to(groups: &[ChainingValue], value: &ChainingValue) -> bool {
     subtree_value(groups).as_ref() == Some(value)
+}
+
+impl OpenReplica {
+    /// The values of the groups of its first `length` bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(crate) fn groups(&self, length: u64) -> Result<Vec<ChainingValue>, StoreError> {
+        let nodes = self.sidecar.read_all_nodes()?;
+        let leaves = nodes.chunks_exact(VALUE_BYTES).step_by(2);
+        let mut groups: Vec<ChainingValue> =
+            leaves.take(groups_of(length)).filter_map(ChainingValue::from_slice).collect();
+        if length != self.length
+            && !length.is_multiple_of(GROUP_BYTES)
+            && let Some(last) = groups.last_mut()
+        {
+            let file_offset = self.sidecar.header().file_offset;
+            *last = partial_value(&*self.data, &self.data_path, file_offset, length)?;
+        }
+        Ok(groups)
+    }
 }

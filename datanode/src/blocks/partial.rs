@@ -8,7 +8,7 @@
 //! overtaken no write can be under way when the next one begins.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use doldam_proto::digest::BlockTree;
@@ -258,7 +258,7 @@ impl Drop for PartialReplica {
 }
 
 /// Removes the file of a block that came to nothing.
-pub(super) fn remove_unfinished(volume: &Volume, path: &std::path::Path) {
+pub(super) fn remove_unfinished(volume: &Volume, path: &Path) {
     // What cannot be removed now is removed by the next start.
     if let Err(cause) = volume.disk().remove_file(path)
         && cause.kind() != io::ErrorKind::NotFound
@@ -268,7 +268,7 @@ pub(super) fn remove_unfinished(volume: &Volume, path: &std::path::Path) {
 }
 
 /// Creates the file at `path`; one that was left there by a removal that failed is replaced.
-pub(super) fn create_anew(volume: &Volume, path: &PathBuf) -> io::Result<Box<dyn DiskFile>> {
+pub(super) fn create_anew(volume: &Volume, path: &Path) -> io::Result<Box<dyn DiskFile>> {
     match volume.disk().open(path, OpenMode::CreateNew) {
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
             volume.disk().remove_file(path)?;

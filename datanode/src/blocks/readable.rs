@@ -99,7 +99,9 @@ impl Readable {
             Self::Open(_, file) => file.groups(length)?,
         };
         let nodes = stored_nodes(&values);
-        places.iter().for_each(|place| proof.extend_from_slice(&nodes[*place].0));
+        for place in places {
+            proof.extend_from_slice(&nodes[place].0);
+        }
         Ok(proof)
     }
 }

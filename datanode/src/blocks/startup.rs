@@ -189,15 +189,15 @@ fn list(
             continue;
         };
         let entry = Entry { name, kind, bytes: entry.bytes };
+        if kind == FileKind::Copy {
+            // Nothing of a repair copy is worth more than copying it again.
+            remove(volume, place, &entry);
+            scan.removed += 1;
+            continue;
+        }
         let of_key = files.entry(name.key).or_default();
         let (found, entries) = match kind {
-            FileKind::Copy => {
-                // Nothing of a repair copy is worth more than copying it again.
-                remove(volume, place, &entry);
-                scan.removed += 1;
-                continue;
-            }
-            FileKind::Data => (&mut of_key.found.data, &mut of_key.data),
+            FileKind::Data | FileKind::Copy => (&mut of_key.found.data, &mut of_key.data),
             FileKind::Side | FileKind::UnsyncedSide => (&mut of_key.found.side, &mut of_key.side),
         };
         found.insert(place);
@@ -217,11 +217,11 @@ fn belongs(place: Place, name: &ReplicaName, kind: FileKind) -> bool {
             offset.is_multiple_of(GROUP_BYTES) && offset.checked_add(BLOCK_BYTES_MAX).is_some()
         });
     match (place, kind) {
-        (Place::Blocks | Place::Quarantine, FileKind::Copy) => false,
+        (Place::Blocks | Place::Quarantine, FileKind::Copy)
+        | (Place::Writing, FileKind::UnsyncedSide) => false,
         (Place::Blocks | Place::Quarantine, _) | (Place::Writing, FileKind::Side) => is_whole,
         (Place::Writing, FileKind::Data) => is_open,
         (Place::Writing, FileKind::Copy) => name.file_offset.is_none(),
-        (Place::Writing, FileKind::UnsyncedSide) => false,
         (Place::Trash, _) => true,
     }
 }

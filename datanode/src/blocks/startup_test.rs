@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::blocks::StoreError;
 use crate::engine::outbox::ReplicaEvent;
-use crate::testing::{FaultyDisk, bytes, open_store, store_block, tree_of};
+use crate::testing::{FaultyDisk, bytes, copy_tree, files, open_store, store_block, tree_of};
 
 const KEY: ReplicaKey = ReplicaKey {
     block: doldam_proto::id::BlockId(0x1ab),
@@ -30,23 +30,6 @@ fn with_replica() -> (TempDir, PathBuf, PathBuf) {
     );
     let stem = folder.path().join("blocks/2b/00000000000001ab_4_100");
     (folder, stem.with_extension("data"), stem.with_extension("side"))
-}
-
-/// All files below a data folder but its identity and lock, as paths below it.
-fn files(root: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
-            }
-        }
-    }
-    found.into_iter().filter(|name| !["VERSION", "LOCK"].contains(&name.as_str())).collect()
 }
 
 fn rescan(root: &Path) -> Scan {
@@ -76,26 +59,58 @@ fn a_replica_is_found_again_without_reading_it() {
 }
 
 #[test]
-fn a_block_that_was_being_received_is_removed() {
+fn a_block_that_was_being_received_is_kept_open_and_its_sidecar_removed() {
     let folder = folder();
     drop(rescan(folder.path()));
-    fs::write(folder.path().join("writing/00000000000001ab_4.data"), b"some").unwrap();
-    fs::write(folder.path().join("writing/00000000000001ab_4_100.side"), b"more").unwrap();
-    let scan = rescan(folder.path());
-    assert_eq!((state_of(&scan), scan.removed), (None, 1));
-    assert_eq!(files(folder.path()), BTreeSet::new());
+    let writing = folder.path().join("writing");
+    fs::write(writing.join("00000000000001ab_4@131072.data"), b"some").unwrap();
+    fs::write(writing.join("00000000000001ab_4_100.side"), b"more").unwrap();
+    // Nothing of it, and a repair copy.
+    fs::write(writing.join("00000000000001ac_4@0.data"), b"").unwrap();
+    fs::write(writing.join("00000000000001ad_4.copy"), b"some").unwrap();
+    for removed in [2, 0] {
+        let scan = rescan(folder.path());
+        assert_eq!((state_of(&scan), scan.removed), (None, removed));
+        assert_eq!(scan.open, [FoundOpen { key: KEY, file_offset: 131_072, length: 4 }]);
+        let left = BTreeSet::from(["writing/00000000000001ab_4@131072.data".to_owned()]);
+        assert_eq!(files(folder.path()), left);
+    }
 }
 
 #[test]
-fn a_publication_that_was_interrupted_is_undone_whichever_name_survived() {
-    let (folder, _, side) = with_replica();
+fn a_publication_that_was_interrupted_is_finished_or_undone_and_no_byte_is_lost() {
+    let (folder, data, side) = with_replica();
     move_to(&side, folder.path(), "writing");
-    assert_eq!(state_of(&rescan(folder.path())), None);
-    assert_eq!(files(folder.path()), BTreeSet::new());
+    // Whoever syncs what is found unsynced verifies it first.
+    assert_eq!(state_of(&rescan(folder.path())), Some(ReplicaState::Unsynced));
+    let whole = ["data", "unsynced"].map(|end| format!("blocks/2b/00000000000001ab_4_100.{end}"));
+    assert_eq!(files(folder.path()), BTreeSet::from(whole));
+    drop(data);
 
-    let (folder, data, _) = with_replica();
-    fs::rename(&data, folder.path().join("writing/00000000000001ab_4.data")).unwrap();
-    assert_eq!(state_of(&rescan(folder.path())), None);
+    let (folder, data, side) = with_replica();
+    let open = folder.path().join("writing/00000000000001ab_4@0.data");
+    fs::rename(&data, &open).unwrap();
+    let scan = rescan(folder.path());
+    assert_eq!((state_of(&scan), scan.open.len()), (None, 1));
+    let open = BTreeSet::from(["writing/00000000000001ab_4@0.data".to_owned()]);
+    assert_eq!(files(folder.path()), open);
+    drop(side);
+}
+
+#[test]
+fn the_sidecar_of_an_interrupted_publication_must_be_of_the_same_length() {
+    let (folder, _, side) = with_replica();
+    let other = folder.path().join("writing/00000000000001ab_4_99.side");
+    fs::rename(side, other).unwrap();
+    assert_eq!(state_of(&rescan(folder.path())), Some(ReplicaState::Quarantined));
+}
+
+#[test]
+fn a_drop_of_an_open_block_that_was_interrupted_is_finished() {
+    let folder = folder();
+    drop(rescan(folder.path()));
+    fs::write(folder.path().join("trash/00000000000001ab_4@0.data"), b"some").unwrap();
+    assert!(rescan(folder.path()).open.is_empty());
     assert_eq!(files(folder.path()), BTreeSet::new());
 }
 
@@ -138,6 +153,15 @@ fn half_a_replica_that_no_crash_explains_is_quarantined_and_not_removed() {
         assert_eq!(scan.damage.len(), 1);
         assert_eq!(files(folder.path()).len(), 1);
     }
+}
+
+#[test]
+fn a_data_file_may_be_longer_than_its_replica_for_it_may_be_appended_to() {
+    let (folder, data, _) = with_replica();
+    fs::write(&data, [&bytes(100)[..], b"appended"].concat()).unwrap();
+    let scan = rescan(folder.path());
+    assert_eq!(state_of(&scan), Some(ReplicaState::Final));
+    assert_eq!(scan.replicas[&KEY].length, 100);
 }
 
 #[test]
@@ -272,10 +296,10 @@ fn of_two_copies_in_two_folders_a_verified_one_is_kept() {
     assert_eq!(other_length, Duplicate::LeaveSecond);
 }
 
-/// The process dies at each single step of publishing, by a step that fails and files that stay as
-/// they are.
+/// The process dies at each single step of publishing: the files as they are at this step are made by hand, with the
+/// store forgotten rather than dropped.
 #[test]
-fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
+fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_an_open_block() {
     let content = bytes(70_000);
     let (tree, digest) = tree_of(0, &content);
     for step in ["write side", "sync data", "sync side", "rename data", "rename side", "done"] {
@@ -283,8 +307,6 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
         let store = open_store(FaultyDisk::default().handle(), &[folder.path()]);
         let mut partial = store.begin_write(KEY, 0, 1 << 20).unwrap();
         partial.write(0, &content).unwrap();
-        // The files as they are at this step, made by hand, with the store forgotten rather than
-        // dropped.
         let blocks = folder.path().join("blocks/2b/00000000000001ab_4_70000");
         let writing = folder.path().join("writing");
         let sidecar = crate::blocks::sidecar::encode_sidecar(KEY, &tree, &digest);
@@ -294,7 +316,7 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
             "sync data" | "sync side" => fs::write(&aside, &sidecar).unwrap(),
             "rename data" | "rename side" | "done" => {
                 fs::write(&aside, &sidecar).unwrap();
-                let data = writing.join("00000000000001ab_4.data");
+                let data = writing.join("00000000000001ab_4@0.data");
                 fs::rename(data, blocks.with_extension("data")).unwrap();
                 if step == "done" {
                     fs::rename(&aside, blocks.with_extension("side")).unwrap();
@@ -307,24 +329,14 @@ fn a_crash_at_any_step_of_publishing_leaves_the_whole_replica_or_none() {
         drop((partial, store));
         let store = open_store(FaultyDisk::default().handle(), &[copy.path()]);
         let found = store.verify(KEY, None);
-        if step == "done" {
+        if ["rename data", "rename side", "done"].contains(&step) {
             found.unwrap();
         } else {
             assert!(matches!(found, Err(StoreError::NotFound { .. })), "{step}: {found:?}");
-            assert_eq!(files(copy.path()), BTreeSet::new(), "{step}");
-        }
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir_all(&target).unwrap();
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+            let open = BTreeSet::from(["writing/00000000000001ab_4@0.data".to_owned()]);
+            assert_eq!(files(copy.path()), open, "{step}");
+            let readable = store.open_to_read(KEY, 70_000).unwrap();
+            readable.proof(70_000, 0..2).unwrap();
         }
     }
 }

@@ -16,31 +16,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doldam_proto::convert::datanode::{FinishOrder, RecoverOrder};
-use doldam_proto::digest::group::{group_chaining_value, group_value};
-use doldam_proto::digest::{BlockTree, ChainingValue, FileDigest, VALUE_BYTES};
+use doldam_proto::digest::group::group_chaining_value;
+use doldam_proto::digest::{BlockTree, ChainingValue};
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_runtime::disk::{DiskFile, OpenMode};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
-use super::open::{OpenFile, lead_to, partial_value, tree_of};
+use super::open::{OpenFile, lead_to, tree_of};
 use super::partial::{PROMISE_BYTES, PartialReplica, Purpose, create_anew};
-use super::sidecar::groups_of;
-use super::startup::FoundOpen;
-use super::store::{BlockStore, Claim, OpenReplica, State};
+use super::store::{BlockStore, Claim, State};
 use super::verify::STEP_BYTES;
 use super::volume::Volume;
-use crate::engine::open_blocks::{Claimed, Held, may_share_file, sources, to_recover};
-use crate::engine::outbox::ReplicaEvent;
-use crate::engine::replica::{Replica, ReplicaKey, VolumeIndex};
+use crate::engine::open_blocks::{Claimed, Held, may_share_file, sources};
+use crate::engine::replica::ReplicaKey;
 use crate::engine::startup_plan::Place;
 
 /// A block claimed under a new generation, to be gone on with.
 pub(crate) struct TakeOver {
-    key: ReplicaKey,
+    pub(super) key: ReplicaKey,
     fenced: CancellationToken,
     claim: Claim,
 }
@@ -58,91 +53,7 @@ pub(crate) struct Start {
     pub(crate) length_max: u64,
 }
 
-/// What was found of a block whose writer is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Recovered {
-    /// Under which generation it was written.
-    pub(crate) written_under: ReplicaKey,
-    /// Verified bytes.
-    pub(crate) length: u64,
-    /// The values of their groups.
-    pub(crate) groups: Vec<ChainingValue>,
-    /// Of a block at the start of its file that has one group: the digest of a file of that.
-    pub(crate) first_root: Option<FileDigest>,
-}
-
-impl State {
-    /// What is here of `key`'s block that is not known to be bad.
-    pub(crate) fn held(&self, key: ReplicaKey) -> Vec<Held> {
-        let open = self.open.of_block(key.block).map(|(key, file)| Held {
-            generation: key.generation,
-            length: file.length(),
-            is_open: true,
-        });
-        let replicas = self.inventory.of_block(key.block).filter(|(_, held)| held.is_good());
-        open.chain(replicas.map(|(key, held)| Held {
-            generation: key.generation,
-            length: held.length,
-            is_open: false,
-        }))
-        .collect()
-    }
-
-    /// The same with what is known to be bad: its bytes may be the last there are, and are not changed either.
-    fn all_held(&self, key: ReplicaKey) -> Vec<Held> {
-        let mut held = self.held(key);
-        let bad = self.inventory.of_block(key.block).filter(|(_, held)| !held.is_good());
-        held.extend(bad.map(|(key, Replica { length, .. })| Held {
-            generation: key.generation,
-            length,
-            is_open: false,
-        }));
-        held
-    }
-}
-
 impl BlockStore {
-    /// Takes in what a start found of a block that a writer left. Of two in two folders the first stands.
-    pub(crate) fn take_in_open(&self, volume: &Arc<Volume>, found: FoundOpen) {
-        let FoundOpen { key, file_offset, length } = found;
-        let name = ReplicaName::open(key, file_offset);
-        let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
-        if self.state().open.get(key).is_some() {
-            warn!(path = %path.display(), "open block in two folders; left alone");
-            return;
-        }
-        match volume.disk().open(&path, OpenMode::Write) {
-            Ok(data) => {
-                let known = (length, None);
-                let volume = Arc::clone(volume);
-                let file = OpenFile::new(volume, path, file_offset, key.generation, data, known);
-                self.state().open.insert(key, Arc::new(file));
-            }
-            Err(cause) => {
-                warn!(path = %path.display(), %cause, "cannot open a block that its writer left");
-            }
-        }
-    }
-
-    /// What writers left here: to be told to the namenode, which orders dropped what it has no use for.
-    pub(crate) fn tell_open(&self) {
-        let left: Vec<(ReplicaKey, u64)> = {
-            let state = self.state();
-            state.open.without_writer().map(|(key, file)| (key, file.length())).collect()
-        };
-        for (key, length) in left {
-            self.news().event(key, ReplicaEvent::Open { length });
-        }
-    }
-
-    /// Bytes of blocks on one data folder, open ones too.
-    pub(crate) fn used_bytes(&self, volume: VolumeIndex) -> u64 {
-        let state = self.state();
-        let open = state.open.iter().filter(|(_, file)| file.volume.index() == volume);
-        let open: u64 = open.map(|(_, file)| file.length()).sum();
-        state.inventory.stored_bytes(volume) + open
-    }
-
     /// Claims a block to be gone on with under `key`'s generation.
     ///
     /// # Errors
@@ -156,18 +67,11 @@ impl BlockStore {
         self.begin(key, &mut state)
     }
 
-    /// The same to find out what there is of a block; it may be a replica under this generation already.
-    ///
-    /// # Errors
-    /// If it is in hand, or something newer is here.
-    pub(crate) fn begin_recovery(
+    pub(super) fn begin(
         self: &Arc<Self>,
         key: ReplicaKey,
+        state: &mut State,
     ) -> Result<TakeOver, StoreError> {
-        self.begin(key, &mut self.state())
-    }
-
-    fn begin(self: &Arc<Self>, key: ReplicaKey, state: &mut State) -> Result<TakeOver, StoreError> {
         let fenced = CancellationToken::new();
         let stored = state.inventory.newest(key.block);
         let claimed = state.open.claim(key, Claimed::Writer(fenced.clone()), stored);
@@ -246,9 +150,10 @@ impl BlockStore {
         };
         let mut refusal = StoreError::NotFound { key };
         for source in sources(held, key.generation, start.length) {
-            let taken = match source.is_open {
-                true => self.take_open(key, source, start),
-                false => self.take_replica(key, source, start),
+            let taken = if source.is_open {
+                self.take_open(key, source, start)
+            } else {
+                self.take_replica(key, source, start)
             };
             match taken {
                 Ok((file, tree)) => {
@@ -328,7 +233,14 @@ impl BlockStore {
             linked => linked,
         };
         let opened = linked.and_then(|()| volume.disk().open(&link, OpenMode::Write));
-        let data = opened.map_err(StoreError::disk(&link, "linking a block"))?;
+        let data = match opened {
+            // Not every file system has second names, or has any left for this file.
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                let bytes = Bytes { data, path, groups: &groups };
+                return Ok((self.copy_to(&volume, key, start, bytes)?, tree));
+            }
+            opened => opened.map_err(StoreError::disk(&link, "linking a block"))?,
+        };
         let known = (start.length, Some(groups.clone()));
         let file = OpenFile::new(volume, link, file_offset, key.generation, data, known);
         file.cut(start.length, groups)?; // What an earlier append left behind the replica's end.
@@ -338,7 +250,7 @@ impl BlockStore {
     }
 
     /// The file of an open block, that nobody else touches until the claim is dropped; `by` has claimed its own key.
-    fn take_in_hand(
+    pub(super) fn take_in_hand(
         self: &Arc<Self>,
         key: ReplicaKey,
         by: ReplicaKey,
@@ -356,7 +268,7 @@ impl BlockStore {
     }
 
     /// Gives an open block the name of its new generation.
-    fn rename_open(
+    pub(super) fn rename_open(
         &self,
         file: &Arc<OpenFile>,
         from: ReplicaKey,
@@ -408,96 +320,6 @@ impl BlockStore {
         self.state().open.insert(key, Arc::clone(&file));
         Ok(file)
     }
-
-    /// Finds what there is of a block whose writers are out, and keeps it from older generations than the order's, also
-    /// over a restart.
-    ///
-    /// Blocks on the disk, for as long as reading the block takes if it was found at a start.
-    ///
-    /// # Errors
-    /// If something newer is here, or it cannot be read.
-    pub(crate) fn recover(
-        self: &Arc<Self>,
-        take: &TakeOver,
-        order: RecoverOrder,
-    ) -> Result<Option<Recovered>, StoreError> {
-        let key = take.key;
-        let found = {
-            let state = self.state();
-            if let Some(found) = state.newer_than(key, Purpose::Write) {
-                return Err(StoreError::OtherGeneration { key, found });
-            }
-            to_recover(&state.held(key), key.generation)
-        };
-        let Some(found) = found else { return Ok(None) };
-        let from = ReplicaKey { generation: found.generation, ..key };
-        let (written_under, length, groups, first) = if found.is_open {
-            let (file, _taken) = self.take_in_hand(from, key)?;
-            let length = file.length();
-            let groups = file.groups(length)?;
-            self.rename_open(&file, from, key)?;
-            let folder = file.volume.layout().place(Place::Writing);
-            let synced = file.volume.disk().sync_dir(&folder);
-            synced
-                .map_err(StoreError::disk(folder, "syncing the folder of open blocks"))
-                .inspect_err(|failure| file.volume.note_error(failure))?;
-            let first = first_group(file.data(), &file.path(), length)?;
-            (ReplicaKey { generation: file.written_under, ..key }, length, groups, first)
-        } else {
-            let replica = self.open(from)?;
-            let groups = replica.groups(replica.length)?;
-            let first = first_group(&*replica.data, &replica.data_path, replica.length)?;
-            (from, replica.length, groups, first)
-        };
-        let first_root = if order.file_offset == 0 && groups.len() == 1 {
-            group_value(0, &first).root_value
-        } else {
-            None
-        };
-        Ok(Some(Recovered { written_under, length, groups, first_root }))
-    }
-
-    /// Makes the first bytes of what is here of a block a replica, on stable storage, and has the namenode told.
-    ///
-    /// Blocks on the disk.
-    ///
-    /// # Errors
-    /// If nothing here has those bytes, or the disk fails.
-    pub(crate) fn finish(
-        self: &Arc<Self>,
-        take: TakeOver,
-        order: FinishOrder,
-    ) -> Result<(), StoreError> {
-        let (key, length, value) = (take.key, order.length, order.chaining_value);
-        let start =
-            Start { file_offset: order.file_offset, length, value, length_max: order.length };
-        let (partial, tree) = self.take_over(take, start)?;
-        let Some(digest) = tree.digest() else { return Err(StoreError::NotFound { key }) };
-        partial.publish(&tree, &digest, true)?;
-        self.news().event(key, ReplicaEvent::Stored { length, value });
-        Ok(())
-    }
-}
-
-impl OpenReplica {
-    /// The values of the groups of its first `length` bytes.
-    ///
-    /// # Errors
-    /// If they cannot be read.
-    pub(crate) fn groups(&self, length: u64) -> Result<Vec<ChainingValue>, StoreError> {
-        let nodes = self.sidecar.read_all_nodes()?;
-        let leaves = nodes.chunks_exact(VALUE_BYTES).step_by(2);
-        let mut groups: Vec<ChainingValue> =
-            leaves.take(groups_of(length)).filter_map(ChainingValue::from_slice).collect();
-        if length != self.length
-            && !length.is_multiple_of(GROUP_BYTES)
-            && let Some(last) = groups.last_mut()
-        {
-            let file_offset = self.sidecar.header().file_offset;
-            *last = partial_value(&*self.data, &self.data_path, file_offset, length)?;
-        }
-        Ok(groups)
-    }
 }
 
 /// Bytes of a block, to be copied.
@@ -534,13 +356,6 @@ impl Bytes<'_> {
         }
         Ok(())
     }
-}
-
-fn first_group(data: &dyn DiskFile, path: &Path, length: u64) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = vec![0; length.min(GROUP_BYTES) as usize];
-    let read = data.read_exact_at(&mut bytes, 0);
-    read.map_err(StoreError::disk(path, "reading a block"))?;
-    Ok(bytes)
 }
 
 /// A folder that failed takes no more bytes.

@@ -12,7 +12,7 @@ use doldam_proto::digest::{FileDigest, VALUE_BYTES};
 use doldam_proto::wire;
 
 use crate::blocks::StoreError;
-use crate::blocks::takeover::Recovered;
+use crate::blocks::recovery::Recovered;
 use crate::engine::outbox::ReplicaEvent;
 use crate::engine::replica::ReplicaKey;
 use crate::news::Report;

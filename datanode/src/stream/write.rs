@@ -14,6 +14,7 @@ use std::time::Duration;
 use doldam_proto::convert::block_stream::WriteBlock;
 use doldam_proto::digest::ChainingValue;
 use doldam_proto::frame::header::FrameHeader;
+use doldam_proto::id::NodeId;
 use doldam_proto::node::NodeAddress;
 use doldam_proto::wire;
 use doldam_runtime::connection::{
@@ -78,7 +79,8 @@ pub(crate) async fn serve_write(
 ) -> After {
     let key = ReplicaKey { block: request.id, generation: request.generation };
     let started = node.seams.clock.now();
-    let received = receive_block(node, connection, request, key, trace).await;
+    // Large, and others are kept waiting in one as small as a read.
+    let received = Box::pin(receive_block(node, connection, request, key, trace)).await;
     let took = node.seams.clock.now().saturating_sub(started);
     match received {
         Ok(length) => {
@@ -133,45 +135,9 @@ async fn receive_block(
         next = open_next(node, request, trace) => next?,
     };
 
-    let exchange = Exchange::new(receiver.length(), next.as_ref().map(|next| next.has));
-    let (reader, writer) = connection.halves();
-    let (stored, receipts) = {
-        let acknowledging = exchange.acknowledge(writer, here.0);
-        let storing = async {
-            let stored = match &mut next {
-                None => {
-                    let incoming = Incoming { node, exchange: &exchange, next: None };
-                    (incoming.store(reader, receiver, partial, sync).await?, Vec::new())
-                }
-                Some(Next { address, connection, patience, has }) => {
-                    let (answers, frames) = connection.halves();
-                    let next = Some((&*address, frames));
-                    let mut incoming = Incoming { node, exchange: &exchange, next };
-                    let storing = async {
-                        incoming.feed(&partial, &receiver, *has).await?;
-                        incoming.store(reader, receiver, partial, sync).await
-                    };
-                    let watching = async {
-                        let done = forward::watch(answers, &exchange, address, *patience).await;
-                        done.map_err(Stop::from)
-                    };
-                    let (stored, done) = tokio::try_join!(storing, watching)?;
-                    let receipts = forward::check_done(done, stored.length, stored.value, address)?;
-                    (stored, receipts)
-                }
-            };
-            Ok::<_, Stop>(stored)
-        };
-        // Dropped at a wait, so no byte is being written: the block is free for who overtakes.
-        let storing = async {
-            tokio::select! {
-                biased;
-                () = fenced.cancelled() => Err(overtaken(key)),
-                stored = storing => stored,
-            }
-        };
-        side_by_side(&exchange, storing, acknowledging).await?
-    };
+    let begun = Begun { partial, receiver };
+    let (stored, receipts) =
+        receive_frames(node, connection, begun, next.as_mut(), (here, sync)).await?;
     if let Some(next) = next {
         next.connection.put_back();
     }
@@ -185,6 +151,48 @@ async fn receive_block(
     let done = wire::BlockResponse { kind: Some(wire::block_response::Kind::Done(done)) };
     connection.send_message(&done).await.map_err(Stop::SenderGone)?;
     Ok(stored.length)
+}
+
+/// Receives, stores and forwards all frames; also says what the nodes behind have stored.
+async fn receive_frames(
+    node: &Arc<Node>,
+    connection: &mut BlockConnection,
+    Begun { partial, receiver }: Begun,
+    next: Option<&mut Next>,
+    (here, sync): (NodeId, bool),
+) -> Result<(Stored, Vec<wire::ReplicaReceipt>), Stop> {
+    let (key, fenced) = (partial.key(), partial.fenced());
+    let exchange = Exchange::new(receiver.length(), next.as_ref().map(|next| next.has));
+    let (reader, writer) = connection.halves();
+    let acknowledging = exchange.acknowledge(writer, here.0);
+    let storing = async {
+        let Some(Next { address, connection, patience, has }) = next else {
+            let incoming = Incoming { node, exchange: &exchange, next: None };
+            return Ok((incoming.store(reader, receiver, partial, sync).await?, Vec::new()));
+        };
+        let (answers, frames) = connection.halves();
+        let mut incoming = Incoming { node, exchange: &exchange, next: Some((&*address, frames)) };
+        let storing = async {
+            incoming.feed(&partial, &receiver, *has).await?;
+            incoming.store(reader, receiver, partial, sync).await
+        };
+        let watching = async {
+            let done = forward::watch(answers, &exchange, address, *patience).await;
+            done.map_err(Stop::from)
+        };
+        let (stored, done) = tokio::try_join!(storing, watching)?;
+        let receipts = forward::check_done(done, stored.length, stored.value, address)?;
+        Ok::<_, Stop>((stored, receipts))
+    };
+    // Dropped at a wait, so no byte is being written: the block is free for who overtakes.
+    let storing = async {
+        tokio::select! {
+            biased;
+            () = fenced.cancelled() => Err(overtaken(key)),
+            stored = storing => stored,
+        }
+    };
+    side_by_side(&exchange, storing, acknowledging).await
 }
 
 /// The block is gone on with under a newer generation: this writer is late.

@@ -15,7 +15,8 @@ use super::*;
 use crate::engine::replica::ReplicaState;
 use crate::stream::failure::Code;
 use crate::testing::cluster::{
-    TestNode, connect, frames, key, put, read_verified, request, send_write, short, write_request,
+    TestNode, connect, frames, key, of_generation, put, read_verified, request, send_write, short,
+    write_request,
 };
 use crate::testing::{Fault, Operation as DiskOperation, bytes, store_block, tree_of};
 
@@ -137,28 +138,33 @@ async fn a_block_far_into_its_file_has_the_values_of_its_place() {
 }
 
 #[tokio::test]
-async fn a_damaged_frame_is_refused_and_nothing_of_its_block_stays_anywhere() {
+async fn a_damaged_frame_is_refused_and_what_was_verified_before_it_stays() {
     let nodes = three().await;
     let block = bytes(2 * MIB + 100);
     // A value, a byte of the first and of the last group, and the block's value.
-    for (frame, place) in [(0, 16), (1, 16 + 16 * 32 + 5), (2, 16 + 32 + 99), (2, 16 + 32 + 100)] {
+    let places = [(0, 16), (1, 16 + 16 * 32 + 5), (2, 16 + 32 + 99), (2, 16 + 32 + 100)];
+    for ((frame, place), generation) in places.into_iter().zip(1..) {
         let mut frames = frames(0, &block, MIB);
         frames[frame][place] ^= 1;
         let mut connection = nodes[0].connect().await;
-        let write = write_request(key(1), &all(&nodes), Durability::All);
+        let key = of_generation(key(1), generation);
+        let write = write_request(key, &all(&nodes), Durability::All);
         let failure = send_write(&mut connection, write, &frames).await.1.unwrap_err();
         assert_eq!((failure.code(), failure.node_id), (Code::Checksum, 1), "{frame}, {place}");
         for node in &nodes {
-            node.until_empty().await;
+            node.until(|node| node.node.active_streams() == 0).await;
             assert_eq!(node.store.state().inventory.len(), 0);
+            assert!(node.left(key).is_none_or(|left| left <= (frame * MIB) as u64));
         }
+        assert_eq!(nodes[0].left(key).unwrap_or(0), (frame * MIB) as u64);
     }
-    // The same block can be written well afterwards.
-    put(key(1), &block, &all(&nodes), Durability::All).await.unwrap();
+    // The same block can be written well afterwards, under a newer generation.
+    put(key(1), &block, &all(&nodes), Durability::All).await.unwrap_err();
+    put(of_generation(key(1), 5), &block, &all(&nodes), Durability::All).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_sender_that_leaves_in_mid_block_leaves_nothing_behind() {
+async fn a_sender_that_leaves_in_mid_block_leaves_what_is_verified_and_the_namenode_is_told() {
     let nodes = three().await;
     let frames = frames(0, &bytes(3 * MIB), MIB);
     let mut connection = nodes[0].connect().await;
@@ -173,12 +179,14 @@ async fn a_sender_that_leaves_in_mid_block_leaves_nothing_behind() {
     }
     drop(connection);
     for node in &nodes {
-        node.until_empty().await;
+        node.until_left(key(1), MIB as u64).await;
+        let events = node.store.news().take(Duration::ZERO, 9).events;
+        assert_eq!(events, [(key(1), ReplicaEvent::Open { length: MIB as u64 })]);
     }
 }
 
 #[tokio::test]
-async fn a_node_that_dies_in_mid_block_is_named_and_nothing_stays_on_the_others() {
+async fn a_node_that_dies_in_mid_block_is_named_and_the_others_keep_what_they_have() {
     let [one, two, three] = three().await;
     let frames = frames(0, &bytes(3 * MIB), MIB);
     let mut connection = one.connect().await;
@@ -198,8 +206,8 @@ async fn a_node_that_dies_in_mid_block_is_named_and_nothing_stays_on_the_others(
     };
     assert_eq!((failure.code(), failure.node_id), (Code::Downstream, 3), "{failure:?}");
     assert_eq!(failure.address, three.address().address);
-    one.until_empty().await;
-    two.until_empty().await;
+    one.until_left(key(1), MIB as u64).await;
+    two.until_left(key(1), MIB as u64).await;
 }
 
 /// A peer that accepts, reads and never says a word.
@@ -235,8 +243,8 @@ async fn a_node_that_falls_silent_is_named_by_the_one_before_it() {
     let failure = send_write(&mut connection, write, frames).await.1.unwrap_err();
     assert_eq!((failure.code(), failure.node_id), (Code::Downstream, 9), "{failure:?}");
     assert_eq!(failure.address, silent.address);
-    one.until_empty().await;
-    two.until_empty().await;
+    one.until_left(key(1), MIB as u64).await;
+    two.until_left(key(1), MIB as u64).await;
 }
 
 #[tokio::test]
@@ -321,14 +329,14 @@ async fn a_full_disk_refuses_early_and_survives_filling_up_in_mid_block() {
     node.disk.fail(fault);
     let refused = put(key(1), &bytes(3 * MIB), &[&node], Durability::All).await;
     assert_eq!(code(refused), Code::NoSpace);
-    node.until_empty().await;
+    node.until_left(key(1), MIB as u64).await;
     assert!(!node.store.volumes()[0].has_failed(), "a full disk is not a broken one");
     node.disk.heal();
-    put(key(1), &bytes(3 * MIB), &[&node], Durability::All).await.unwrap();
+    put(of_generation(key(1), 2), &bytes(3 * MIB), &[&node], Durability::All).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_at_any_step_fails_the_write_and_leaves_nothing() {
+async fn a_disk_that_fails_at_any_step_fails_the_write_and_leaves_what_is_verified() {
     for (operation, path) in [
         (DiskOperation::Create, ".data"),
         (DiskOperation::Write, ".data"),
@@ -344,12 +352,18 @@ async fn a_disk_that_fails_at_any_step_fails_the_write_and_leaves_nothing() {
         node.disk.fail(Fault { operation, path, after: 0, errno: 5 });
         let failure = put(key(1), &bytes(MIB), &[&node], Durability::All).await.unwrap_err();
         assert_eq!(failure.code(), Code::Disk, "{operation:?} {path}");
-        node.until_empty().await;
+        let has_verified =
+            path != ".data" || [DiskOperation::Sync, DiskOperation::Rename].contains(&operation);
+        if has_verified {
+            node.until_left(key(1), MIB as u64).await;
+        } else {
+            node.until_empty().await;
+        }
         assert!(node.store.volumes()[0].has_failed(), "{operation:?} {path}");
         assert_eq!(node.store.state().inventory.len(), 0);
         // It takes no more blocks, even though the disk would.
         node.disk.heal();
-        let failure = put(key(1), &bytes(MIB), &[&node], Durability::All).await.unwrap_err();
+        let failure = put(key(2), &bytes(MIB), &[&node], Durability::All).await.unwrap_err();
         assert_eq!(failure.code(), Code::Disk, "{operation:?} {path}");
     }
 }
@@ -430,11 +444,17 @@ async fn frames_that_break_the_rules_are_refused_as_such() {
     let good = frames(0, &bytes(2 * MIB), MIB);
     let mut oversized = good[0].clone();
     oversized[4..8].copy_from_slice(&(5_u32 << 20).to_le_bytes());
-    for frames in [vec![good[1].clone()], vec![good[0].clone(), good[0].clone()], vec![oversized]] {
-        let write = write_request(key(1), &[&node], Durability::All);
+    let bad = [
+        (vec![good[1].clone()], None),
+        (vec![good[0].clone(), good[0].clone()], Some(MIB as u64)),
+        (vec![oversized], None),
+    ];
+    for ((frames, left), id) in bad.into_iter().zip(1..) {
+        let write = write_request(key(id), &[&node], Durability::All);
         let failure = send_write(&mut node.connect().await, write, &frames).await.1.unwrap_err();
         assert_eq!(failure.code(), Code::BadRequest, "{failure:?}");
-        node.until_empty().await;
+        node.until(|node| node.node.active_streams() == 0).await;
+        assert_eq!(node.left(key(id)), left);
     }
 }
 

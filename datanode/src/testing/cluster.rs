@@ -119,6 +119,18 @@ impl TestNode {
         self.until(|node| node.files().is_empty() && node.node.active_streams() == 0).await;
     }
 
+    /// Verified bytes of what a writer left of a block; `None` while it is being written, or if there is nothing.
+    pub(crate) fn left(&self, key: ReplicaKey) -> Option<u64> {
+        let state = self.store.state();
+        let mut left = state.open.without_writer();
+        left.find(|(found, _)| *found == key).map(|(_, file)| file.length())
+    }
+
+    /// Waits until the writer of a block has left `length` bytes of it.
+    pub(crate) async fn until_left(&self, key: ReplicaKey, length: u64) {
+        self.until(|node| node.left(key) == Some(length) && node.node.active_streams() == 0).await;
+    }
+
     /// Waits until something is so; there is no event for what others do to files.
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         let wait = async {
@@ -329,6 +341,11 @@ pub(crate) async fn read_as_asked(
     }
     let skip = (offset - start.offset) as usize;
     Ok((start, bytes[skip..skip + length as usize].to_vec()))
+}
+
+/// A block under a generation.
+pub(crate) fn of_generation(key: ReplicaKey, generation: u64) -> ReplicaKey {
+    ReplicaKey { generation: Generation(generation), ..key }
 }
 
 /// The replica of a block.

@@ -19,13 +19,13 @@ fn told(error: &StreamError) -> String {
 #[tokio::test]
 async fn a_peer_that_is_not_ours_is_refused_by_either_side_and_both_know_why() {
     let mut newer = handshake::encode(OURS);
-    newer[4] = 2;
+    newer[4] = 3;
     let mut reserved = handshake::encode(OURS);
     reserved[7] = 1;
     let cluster = format!("cluster {THEIRS}, not {OURS}");
     for (greeting, why) in [
         (handshake::encode(THEIRS).to_vec(), cluster.as_str()),
-        (newer.to_vec(), "version 2 where 1"),
+        (newer.to_vec(), "version 3 where 2"),
         (reserved.to_vec(), "reserved"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "does not speak"),
     ] {

@@ -1,0 +1,89 @@
+//! What writers left of blocks: taken in at a start, told to the namenode, counted, and listed with the replicas.
+
+use std::sync::Arc;
+
+use doldam_runtime::disk::OpenMode;
+use tracing::warn;
+
+use super::layout::{FileKind, ReplicaName};
+use super::open::OpenFile;
+use super::startup::FoundOpen;
+use super::store::{BlockStore, State};
+use super::volume::Volume;
+use crate::engine::open_blocks::Held;
+use crate::engine::outbox::ReplicaEvent;
+use crate::engine::replica::{Replica, ReplicaKey, VolumeIndex};
+use crate::engine::startup_plan::Place;
+
+impl State {
+    /// What is here of `key`'s block that is not known to be bad.
+    pub(crate) fn held(&self, key: ReplicaKey) -> Vec<Held> {
+        let open = self.open.of_block(key.block).map(|(key, file)| Held {
+            generation: key.generation,
+            length: file.length(),
+            is_open: true,
+        });
+        let replicas = self.inventory.of_block(key.block).filter(|(_, held)| held.is_good());
+        open.chain(replicas.map(|(key, held)| Held {
+            generation: key.generation,
+            length: held.length,
+            is_open: false,
+        }))
+        .collect()
+    }
+
+    /// The same with what is known to be bad: its bytes may be the last there are, and are not changed either.
+    pub(super) fn all_held(&self, key: ReplicaKey) -> Vec<Held> {
+        let mut held = self.held(key);
+        let bad = self.inventory.of_block(key.block).filter(|(_, held)| !held.is_good());
+        held.extend(bad.map(|(key, Replica { length, .. })| Held {
+            generation: key.generation,
+            length,
+            is_open: false,
+        }));
+        held
+    }
+}
+
+impl BlockStore {
+    /// Takes in what a start found of a block that a writer left. Of two in two folders the first stands.
+    pub(crate) fn take_in_open(&self, volume: &Arc<Volume>, found: FoundOpen) {
+        let FoundOpen { key, file_offset, length } = found;
+        let name = ReplicaName::open(key, file_offset);
+        let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
+        if self.state().open.get(key).is_some() {
+            warn!(path = %path.display(), "open block in two folders; left alone");
+            return;
+        }
+        match volume.disk().open(&path, OpenMode::Write) {
+            Ok(data) => {
+                let known = (length, None);
+                let volume = Arc::clone(volume);
+                let file = OpenFile::new(volume, path, file_offset, key.generation, data, known);
+                self.state().open.insert(key, Arc::new(file));
+            }
+            Err(cause) => {
+                warn!(path = %path.display(), %cause, "cannot open a block that its writer left");
+            }
+        }
+    }
+
+    /// What writers left here: to be told to the namenode, which orders dropped what it has no use for.
+    pub(crate) fn tell_open(&self) {
+        let left: Vec<(ReplicaKey, u64)> = {
+            let state = self.state();
+            state.open.without_writer().map(|(key, file)| (key, file.length())).collect()
+        };
+        for (key, length) in left {
+            self.news().event(key, ReplicaEvent::Open { length });
+        }
+    }
+
+    /// Bytes of blocks on one data folder, open ones too.
+    pub(crate) fn used_bytes(&self, volume: VolumeIndex) -> u64 {
+        let state = self.state();
+        let open = state.open.iter().filter(|(_, file)| file.volume.index() == volume);
+        let open: u64 = open.map(|(_, file)| file.length()).sum();
+        state.inventory.stored_bytes(volume) + open
+    }
+}

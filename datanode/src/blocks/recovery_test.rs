@@ -1,0 +1,185 @@
+//! Blocks that are recovered and finished by order; and whatever is done with an open block, a stop at every step of it.
+
+use super::*;
+use crate::engine::replica::ReplicaState;
+use crate::testing::open::{
+    Fixture, at_every_step, events, finish, fixture, key, read, recover, recover_order, restarted,
+    take_over, writer,
+};
+use crate::testing::{bytes, store_block, tree_of};
+
+const GROUP: usize = GROUP_BYTES as usize;
+
+#[test]
+fn a_block_is_recovered_and_its_start_finished_also_over_restarts() {
+    for length in [1, GROUP - 1, GROUP, GROUP + 1, 3 * GROUP] {
+        let content = bytes(length);
+        for restarts in 0..3 {
+            let mut fixture = fixture();
+            drop(writer(&fixture.store, key(2), &content));
+            if restarts > 0 {
+                fixture = restarted(&fixture);
+            }
+            let found = recover(&fixture.store, 5).unwrap();
+            let (tree, digest) = tree_of(0, &content);
+            assert_eq!((found.written_under, found.length), (key(2), length as u64));
+            assert_eq!(found.groups, tree.groups());
+            let root = if length <= GROUP { digest.root_value } else { None };
+            assert_eq!(found.first_root, root);
+            if restarts > 1 {
+                fixture = restarted(&fixture);
+            }
+            // Fenced, and remembered.
+            let late = fixture.store.begin_take_over(key(4)).err().unwrap();
+            assert!(matches!(late, StoreError::OtherGeneration { .. }), "{late}");
+            assert_eq!(recover(&fixture.store, 5).unwrap().groups, tree.groups());
+
+            let kept = &content[..length - length / 3];
+            finish(&fixture.store, 5, kept).unwrap();
+            let events = events(&fixture.store);
+            let (length, value) = (kept.len() as u64, tree_of(0, kept).1.chaining_value);
+            let stored = (key(5), ReplicaEvent::Stored { length, value });
+            assert_eq!(events.last(), Some(&stored));
+            fixture.store.verify(key(5), None).unwrap();
+            let replica = fixture.store.state().inventory.get(key(5)).unwrap();
+            assert_eq!((replica.length, replica.state), (length, ReplicaState::Final));
+            // Asked again, it says what it is.
+            assert_eq!(recover(&fixture.store, 5).unwrap().length, length);
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_was_to_be_appended_to_is_recovered_and_finished_as_it_is() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let content = bytes(GROUP + 5);
+    store_block(store, key(1), &content, true);
+    let found = recover(store, 3).unwrap();
+    assert_eq!((found.written_under, found.length), (key(1), content.len() as u64));
+    finish(store, 3, &content).unwrap();
+    store.verify(key(3), None).unwrap();
+    store.verify(key(1), None).unwrap();
+    let nothing = store.begin_recovery(ReplicaKey::new(9, 2)).unwrap();
+    assert_eq!(store.recover(&nothing, recover_order(2)).unwrap(), None);
+}
+
+#[test]
+fn what_is_not_what_the_order_says_is_not_finished_and_stays() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let content = bytes(GROUP + 5);
+    drop(writer(store, key(1), &content));
+    recover(store, 3).unwrap();
+    assert!(matches!(finish(store, 3, &[1; 50]), Err(StoreError::OtherBytes { .. })));
+    assert!(matches!(finish(store, 3, &bytes(GROUP + 6)), Err(StoreError::NotFound { .. })));
+    assert_eq!(recover(store, 3).unwrap().length, content.len() as u64);
+    finish(store, 3, &content).unwrap();
+}
+
+fn content() -> Vec<u8> {
+    bytes(2 * GROUP + 100)
+}
+
+/// Whatever step a stop falls on, the first `length` bytes are there, to be gone on with or as a replica.
+fn still_has(fixture: &Fixture, content: &[u8], step: &str) {
+    fixture.store.sync_late();
+    let held = fixture.store.state().held(key(9));
+    let length = content.len();
+    assert!(held.iter().any(|it| it.length >= length as u64), "{step}: {held:?}");
+    assert!(read(&fixture.store, key(9), length) == content, "{step}");
+    let (partial, _) = take_over(&fixture.store, key(9), content).unwrap();
+    let (tree, digest) = tree_of(0, content);
+    partial.publish(&tree, &digest, true).unwrap();
+    fixture.store.verify(key(9), None).unwrap();
+}
+
+#[test]
+fn synced_bytes_survive_a_stop_at_every_step_of_publishing() {
+    let content = content();
+    for sync in [false, true] {
+        let setup = |fixture: &Fixture| {
+            let partial = writer(&fixture.store, key(1), &content);
+            partial.file().sync().unwrap();
+            drop(partial);
+            drop(take_over(&fixture.store, key(2), &content).unwrap());
+        };
+        let work = |fixture: &Fixture| {
+            let Ok((partial, _)) = take_over(&fixture.store, key(3), &content) else { return };
+            let (tree, digest) = tree_of(0, &content);
+            _ = partial.publish(&tree, &digest, sync);
+        };
+        at_every_step(setup, work, |fixture, step| still_has(&fixture, &content, step));
+    }
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_a_sync() {
+    let content = content();
+    let setup = |fixture: &Fixture| drop(writer(&fixture.store, key(1), &content));
+    let work = |fixture: &Fixture| {
+        let Ok((mut partial, _)) = take_over(&fixture.store, key(2), &content) else { return };
+        _ = partial.file().sync();
+        if partial.write(content.len() as u64, b"more").is_ok() {
+            _ = partial.file().sync();
+        }
+    };
+    at_every_step(setup, work, |fixture, step| still_has(&fixture, &content, step));
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_going_on_with_what_was_left_or_a_replica() {
+    let content = content();
+    for cut in [content.len(), GROUP + 7] {
+        for is_open in [true, false] {
+            let setup = |fixture: &Fixture| {
+                if is_open {
+                    drop(writer(&fixture.store, key(1), &content));
+                } else {
+                    store_block(&fixture.store, key(1), &content, true);
+                }
+            };
+            let work = |fixture: &Fixture| {
+                let taken = take_over(&fixture.store, key(2), &content[..cut]);
+                let Ok((mut partial, _)) = taken else { return };
+                _ = partial.write(cut as u64, &[5; 100]);
+                _ = partial.file().sync();
+                let whole = [&content[..cut], &[5; 100]].concat();
+                let (tree, digest) = tree_of(0, &whole);
+                partial.advance(&tree, cut as u64);
+                _ = partial.publish(&tree, &digest, true);
+            };
+            at_every_step(setup, work, |fixture, step| {
+                if !is_open {
+                    fixture.store.verify(key(1), None).unwrap();
+                }
+                still_has(&fixture, &content[..cut], step);
+            });
+        }
+    }
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_recovering_and_finishing() {
+    let content = content();
+    let setup = |fixture: &Fixture| drop(writer(&fixture.store, key(1), &content));
+    let work = |fixture: &Fixture| {
+        let Ok(take) = fixture.store.begin_recovery(key(3)) else { return };
+        let recovered = fixture.store.recover(&take, recover_order(3));
+        drop(take);
+        if recovered.is_ok() {
+            _ = finish(&fixture.store, 3, &content[..GROUP + 5]);
+        }
+    };
+    at_every_step(setup, work, |fixture, step| {
+        fixture.store.sync_late();
+        // The same orders come again, and end as they would have.
+        let found = recover(&fixture.store, 3).unwrap();
+        assert!(found.length >= GROUP as u64 + 5, "{step}");
+        if fixture.store.find(key(3)).is_err() {
+            finish(&fixture.store, 3, &content[..GROUP + 5]).unwrap();
+        }
+        fixture.store.verify(key(3), None).unwrap();
+        assert!(read(&fixture.store, key(3), GROUP + 5) == content[..GROUP + 5], "{step}");
+    });
+}

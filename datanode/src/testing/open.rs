@@ -1,0 +1,161 @@
+//! A store by itself, with a block that is written by hand, left, gone on with; and stops at every step of that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doldam_proto::block::BlockBytes;
+use doldam_proto::convert::datanode::{FinishOrder, RecoverOrder};
+use doldam_proto::digest::BlockTree;
+use doldam_proto::id::{BlockId, Generation};
+use tempfile::TempDir;
+
+use super::{Fault, FaultyDisk, Operation, copy_tree, open_store, tree_of};
+use crate::blocks::StoreError;
+use crate::blocks::partial::PartialReplica;
+use crate::blocks::recovery::Recovered;
+use crate::blocks::sidecar::groups_of;
+use crate::blocks::store::BlockStore;
+use crate::blocks::takeover::Start;
+use crate::engine::outbox::ReplicaEvent;
+use crate::engine::replica::ReplicaKey;
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn key(generation: u64) -> ReplicaKey {
+    ReplicaKey::new(0x1ab, generation)
+}
+
+pub(crate) struct Fixture {
+    pub(crate) dir: TempDir,
+    pub(crate) disk: FaultyDisk,
+    pub(crate) store: Arc<BlockStore>,
+}
+
+pub(crate) fn fixture() -> Fixture {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let store = open_store(disk.handle(), &[dir.path()]);
+    Fixture { dir, disk, store }
+}
+
+/// The node stops as it is and starts again: on a copy of its folder.
+pub(crate) fn restarted(fixture: &Fixture) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(fixture.dir.path(), dir.path());
+    let disk = FaultyDisk::default();
+    let store = open_store(disk.handle(), &[dir.path()]);
+    Fixture { dir, disk, store }
+}
+
+pub(crate) fn start(content: &[u8]) -> Start {
+    let value = tree_of(0, content).1.chaining_value;
+    Start { file_offset: 0, length: content.len() as u64, value, length_max: MIB }
+}
+
+/// A writer that wrote `content`.
+pub(crate) fn writer(store: &Arc<BlockStore>, key: ReplicaKey, content: &[u8]) -> PartialReplica {
+    let mut partial = store.begin_write(key, 0, MIB).unwrap();
+    partial.write(0, content).unwrap();
+    partial.advance(&tree_of(0, content).0, 0);
+    partial
+}
+
+pub(crate) fn take_over(
+    store: &Arc<BlockStore>,
+    key: ReplicaKey,
+    content: &[u8],
+) -> Result<(PartialReplica, BlockTree), StoreError> {
+    store.take_over(store.begin_take_over(key)?, start(content))
+}
+
+/// Goes on behind the first `there` bytes up to all of `content`, and publishes.
+pub(crate) fn append(store: &Arc<BlockStore>, key: ReplicaKey, content: &[u8], there: usize) {
+    let (mut partial, _) = take_over(store, key, &content[..there]).unwrap();
+    partial.write(there as u64, &content[there..]).unwrap();
+    let (tree, digest) = tree_of(0, content);
+    partial.advance(&tree, there as u64);
+    partial.publish(&tree, &digest, true).unwrap();
+}
+
+pub(crate) fn read(store: &BlockStore, key: ReplicaKey, length: usize) -> Vec<u8> {
+    let readable = store.open_to_read(key, length as u64).unwrap();
+    let mut content = vec![0; length];
+    readable.data().read_exact_at(&mut content, 0).unwrap();
+    let groups = readable.proof(length as u64, 0..groups_of(length as u64)).unwrap();
+    let value = tree_of(0, &content).0.groups().iter().flat_map(|it| it.0).collect::<Vec<u8>>();
+    assert_eq!(&groups[..], &value[..], "the proof is for what is read");
+    content
+}
+
+pub(crate) fn events(store: &BlockStore) -> Vec<(ReplicaKey, ReplicaEvent)> {
+    store.news().take(Duration::ZERO, 100).events
+}
+
+pub(crate) fn recover_order(generation: u64) -> RecoverOrder {
+    RecoverOrder {
+        block: BlockId(0x1ab),
+        generation: Generation(generation),
+        file_offset: 0,
+        block_bytes: BlockBytes::new(MIB).unwrap(),
+    }
+}
+
+pub(crate) fn recover(store: &Arc<BlockStore>, generation: u64) -> Option<Recovered> {
+    let take = store.begin_recovery(key(generation)).unwrap();
+    store.recover(&take, recover_order(generation)).unwrap()
+}
+
+pub(crate) fn finish_order(generation: u64, content: &[u8]) -> FinishOrder {
+    FinishOrder {
+        block: BlockId(0x1ab),
+        generation: Generation(generation),
+        file_offset: 0,
+        length: content.len() as u64,
+        chaining_value: tree_of(0, content).1.chaining_value,
+    }
+}
+
+pub(crate) fn finish(
+    store: &Arc<BlockStore>,
+    generation: u64,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    store.finish(store.begin_take_over(key(generation))?, finish_order(generation, content))
+}
+
+/// The node stops before each change of the disk, one after another: by a fault that strikes there, and a start from
+/// the files as they are then.
+pub(crate) fn at_every_step(
+    setup: impl Fn(&Fixture),
+    work: impl Fn(&Fixture),
+    check: impl Fn(Fixture, &str),
+) {
+    let steps = [
+        (Operation::Create, "writing/"),
+        (Operation::Write, "writing/"),
+        (Operation::Link, "writing/"),
+        (Operation::SetLength, "writing/"),
+        (Operation::Sync, ".data"),
+        (Operation::Sync, ".side"),
+        (Operation::SyncDir, "writing"),
+        (Operation::Rename, "writing/"),
+        (Operation::Rename, "blocks/"),
+        (Operation::SyncDir, "blocks/"),
+    ];
+    let mut struck = 0;
+    for (operation, path) in steps {
+        for after in 0..2 {
+            let fixture = fixture();
+            setup(&fixture);
+            // As a stop would leave it: nothing is undone after the fault.
+            fixture.disk.stop_at(Fault { operation, path, after, errno: 5 });
+            work(&fixture);
+            if !fixture.disk.has_stopped() {
+                break;
+            }
+            struck += 1;
+            let step = format!("{operation:?} {path} after {after}");
+            check(restarted(&fixture), &step);
+        }
+    }
+    assert!(struck >= 3, "{struck} steps");
+}
