@@ -62,12 +62,13 @@ async fn a_replica_that_fails_verification_is_reported_with_what_was_seen() {
 
 #[tokio::test]
 async fn a_datanode_that_says_its_replica_is_bad_or_gone_is_reported_and_one_that_is_busy_is_not() {
-    for code in [Code::Corrupt, Code::NotFound, Code::StaleGeneration, Code::Checksum] {
+    for code in [Code::Corrupt, Code::NotFound, Code::Checksum] {
         for frame in [0, 2] {
             assert_eq!(survives(Fault::Fail { frame, code, node: 0 }).await.1, [1], "{code:?}");
         }
     }
-    for code in [Code::Busy, Code::Stopping, Code::Disk] {
+    // One of another generation is only newer than what the reader knows.
+    for code in [Code::Busy, Code::Stopping, Code::Disk, Code::StaleGeneration] {
         assert_eq!(survives(Fault::Fail { frame: 0, code, node: 0 }).await.1, [0; 0], "{code:?}");
     }
 }

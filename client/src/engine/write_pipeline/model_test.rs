@@ -169,6 +169,9 @@ impl Model {
         } else if all {
             let done = BlockCommit { length: acknowledged, ..commit_of(&pipe.block) };
             assert!(acknowledged > 0);
+            // Who is fed has it by then.
+            let replica = (generation, acknowledged);
+            self.replicas.extend(targets.iter().map(|target| ((id, *target), replica)));
             self.pipes.remove(&index);
             self.pipeline.handle(WriteEvent::Done { index, commit: done });
         } else if self.wanted.is_some() {
