@@ -31,6 +31,11 @@ pub(crate) async fn serve_write(
     };
     let resumed = content.len() as u64;
     let (mut number, mut synced) = (0, 0);
+    if resumed > 0 {
+        // As while a node further down is given what comes before.
+        let progress = wire::WriteProgress { received: resumed, synced, timings: Vec::new() };
+        respond(connection, Kind::Progress(progress)).await?;
+    }
     let block_value = loop {
         match &fault {
             Some(Fault::Reset { frame }) if *frame == number => return Ok(true),
