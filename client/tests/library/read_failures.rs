@@ -74,6 +74,31 @@ async fn a_datanode_that_says_its_replica_is_bad_or_gone_is_reported_and_one_tha
 }
 
 #[tokio::test]
+async fn a_replica_of_another_generation_proves_itself_or_is_left_without_an_accusation() {
+    for rotten in [false, true] {
+        let cluster = FakeCluster::start(2).await;
+        let client = cluster.client().await;
+        let content = bytes(200_000);
+        cluster.add_file("/f", &content, 1 << 20, &[1, 2]);
+        if rotten {
+            cluster.datanode(1).rot();
+        }
+        for ((node, _), replica) in &mut cluster.state.tables.lock().replicas {
+            replica.generation.0 += u64::from(node.0 == 1);
+        }
+        let mut file = client.open("/f").await.unwrap();
+        let mut found = Vec::new();
+        while let Some(chunk) = file.read_chunk().await.unwrap() {
+            found.extend_from_slice(&chunk);
+        }
+        assert!(found == content);
+        assert_eq!(file.verification().failovers, u64::from(rotten));
+        assert_eq!(file.verification().bad_replicas, []);
+        assert_eq!(cluster.namenode.call_names(), ["locate"], "nobody is reported");
+    }
+}
+
+#[tokio::test]
 async fn silence_and_nonsense_end_a_stream() {
     survives(Fault::Stall { frame: 0 }).await;
     survives(Fault::Stall { frame: 2 }).await;

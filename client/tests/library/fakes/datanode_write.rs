@@ -50,9 +50,7 @@ pub(crate) async fn serve_write(
         let header = connection.recv_frame_header().await?;
         let value = receive_frame(connection, &write, header, &mut content).await?;
         number += 1;
-        if content.is_empty() {
-            panic!("there are no empty blocks");
-        }
+        assert!(!content.is_empty(), "there are no empty blocks");
         keep(shared, &write, &nodes, &content);
         if header.last {
             break value;
@@ -63,12 +61,12 @@ pub(crate) async fn serve_write(
             synced = received;
         }
         if received > resumed || header.sync {
-            let timings = timings(&fault, &nodes, received);
+            let timings = timings(fault.as_ref(), &nodes, received);
             let progress = wire::WriteProgress { received, synced, timings };
             respond(connection, Kind::Progress(progress)).await?;
         }
     };
-    finish(shared, connection, &write, &nodes, &content, block_value, fault).await
+    finish(shared, connection, &write, &nodes, &content, &block_value, fault.as_ref()).await
 }
 
 /// What is there of the block, as far as the write goes on behind it; it is under the new generation from now on.
@@ -135,7 +133,7 @@ fn keep(shared: &Shared, write: &WriteBlock, nodes: &[NodeId], content: &[u8]) {
 }
 
 /// With a slow node: it works for longer than the stream has lasted.
-fn timings(fault: &Option<Fault>, nodes: &[NodeId], bytes: u64) -> Vec<wire::NodeTiming> {
+fn timings(fault: Option<&Fault>, nodes: &[NodeId], bytes: u64) -> Vec<wire::NodeTiming> {
     let Some(Fault::Slow { node }) = fault else { return Vec::new() };
     let timing = |id: &NodeId| {
         let store_us = if id.0 == *node { bytes * 1_000 } else { bytes / 1_000_000 };
@@ -150,11 +148,11 @@ async fn finish(
     write: &WriteBlock,
     nodes: &[NodeId],
     content: &[u8],
-    block_value: Bytes,
-    fault: Option<Fault>,
+    block_value: &[u8],
+    fault: Option<&Fault>,
 ) -> Result<bool, StreamError> {
     let ChainingValue(value) = digest_of(write.file_offset, content).chaining_value;
-    assert_eq!(block_value[..], value, "a client sends the block's value");
+    assert_eq!(*block_value, value, "a client sends the block's value");
     if matches!(fault, Some(Fault::NeverDone)) {
         std::future::pending::<()>().await;
     }
