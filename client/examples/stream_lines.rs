@@ -14,8 +14,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::connect(namenodes).await?;
 
     let mut file = client.create(path).parents(true).overwrite(true).open().await?;
+    // Flushes whenever there is nothing to read, so that others see the lines that came so far.
     tokio::io::copy(&mut tokio::io::stdin(), &mut file).await?;
-    let report = file.close().await?; // Until here nobody can see the file.
+    let report = file.close().await?;
     println!("{} bytes are stored", report.bytes);
 
     let mut lines = BufReader::new(client.open(path).await?).lines();

@@ -114,8 +114,18 @@ impl OpenWrite {
         lease: Lease,
     ) -> Self {
         let unfinished = inner.unfinished.token();
-        let (inner, settled, _lease) = (Arc::clone(inner), false, lease);
-        Self { inner, path, inode, block_bytes, durability, trace, settled, unfinished, _lease }
+        let (inner, settled) = (Arc::clone(inner), false);
+        Self {
+            inner,
+            path,
+            inode,
+            block_bytes,
+            durability,
+            trace,
+            settled,
+            unfinished,
+            _lease: lease,
+        }
     }
 
     /// Gives the write up.

@@ -269,6 +269,8 @@ mod tests {
             "doldam --namenode a:1,b:2 put --parallel 4 --replication 2 x y /z",
             "doldam put --block-size 1MiB --durability one --overwrite - /z",
             "doldam get /a /b .",
+            "doldam append x - /a",
+            "doldam truncate 64KiB /a",
             "doldam ls -l -R -h / --json",
             "doldam rm -r -f /a",
             "doldam find / --name *.gz --size +1M --mtime -7",
@@ -293,6 +295,8 @@ mod tests {
             ("doldam --namenode a:99999 ls", "is no port"),
             ("doldam --timeout 0s ls", "longer than 0"),
             ("doldam test /a", "required"),
+            ("doldam truncate 1parsec /a", "parsec"),
+            ("doldam append x", "required"),
             ("doldam mkdir relative", "starts with `/`"),
             ("doldam get /a/../b .", "`.` and `..` are not resolved"),
         ] {

@@ -8,6 +8,7 @@ use crate::server::LogFormatChoice;
 use crate::session::Session;
 
 pub(crate) mod admin;
+pub(crate) mod append;
 pub(crate) mod bench;
 pub(crate) mod cat;
 pub(crate) mod checksum;
@@ -33,11 +34,13 @@ pub(crate) mod stat;
 pub(crate) mod tail;
 pub(crate) mod test;
 pub(crate) mod touch;
+pub(crate) mod truncate;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Put(put::PutArgs),
+    Append(append::AppendArgs),
     Get(get::GetArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -52,6 +55,7 @@ pub(crate) enum Command {
     Df(df::DfArgs),
     Find(find::FindArgs),
     Touch(touch::TouchArgs),
+    Truncate(truncate::TruncateArgs),
     Test(test::TestArgs),
     Setrep(setrep::SetrepArgs),
     Checksum(checksum::ChecksumArgs),
@@ -75,6 +79,7 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Put(_) => "put",
+            Self::Append(_) => "append",
             Self::Get(_) => "get",
             Self::Ls(_) => "ls",
             Self::Cat(_) => "cat",
@@ -89,6 +94,7 @@ impl Command {
             Self::Df(_) => "df",
             Self::Find(_) => "find",
             Self::Touch(_) => "touch",
+            Self::Truncate(_) => "truncate",
             Self::Test(_) => "test",
             Self::Setrep(_) => "setrep",
             Self::Checksum(_) => "checksum",
@@ -130,6 +136,7 @@ impl Command {
     pub(crate) async fn run(self, session: &mut Session) -> CommandResult {
         match self {
             Self::Put(args) => put::run(session, args).await,
+            Self::Append(args) => append::run(session, args).await,
             Self::Get(args) => get::run(session, args).await,
             Self::Ls(args) => ls::run(session, args).await,
             Self::Cat(args) => cat::run(session, args).await,
@@ -144,6 +151,7 @@ impl Command {
             Self::Df(args) => df::run(session, args).await,
             Self::Find(args) => find::run(session, args).await,
             Self::Touch(args) => touch::run(session, args).await,
+            Self::Truncate(args) => truncate::run(session, args).await,
             Self::Test(args) => test::run(session, args).await,
             Self::Setrep(args) => setrep::run(session, args).await,
             Self::Checksum(args) => checksum::run(session, args).await,

@@ -211,6 +211,12 @@ fn option_step(action: &str, refusal: Option<&FsError>) -> Option<&'static str> 
         ("store", FsError::NotFound { .. }) => {
             Some("create its directory first (`doldam mkdir -p`), or add -p to have it created")
         }
+        ("append to", FsError::NotFound { .. }) => {
+            Some("create it first with `doldam put` or `doldam touch`")
+        }
+        ("truncate", FsError::InvalidArgument { .. }) => Some(
+            "give at most the length that `doldam stat` shows; `doldam append` makes a file longer",
+        ),
         ("create the directory", FsError::NotFound { .. }) => {
             Some("create its parents first, or add -p to have them created")
         }

@@ -27,21 +27,26 @@ pub(crate) enum StreamFailure {
 /// Writes all of `source` to `writer` and closes it. A failure leaves nothing visible.
 pub(crate) async fn store(
     source: File,
-    writer: FileWriter,
+    mut writer: FileWriter,
     advance: &Advance,
 ) -> Result<WriteReport, StreamFailure> {
-    let mut chunks = read_ahead(source);
-    let mut writer = writer;
-    while let Some(chunk) = chunks.recv().await {
-        let written = match chunk {
-            Ok(chunk) => write(&mut writer, &chunk, advance).await,
-            Err(error) => Err(StreamFailure::Local(error)),
-        };
-        if let Err(failure) = written {
-            return Err(give_up(writer, failure).await);
-        }
+    if let Err(failure) = feed(source, &mut writer, advance).await {
+        return Err(give_up(writer, failure).await);
     }
     writer.close().await.map_err(StreamFailure::Cluster)
+}
+
+/// Writes all of `source` to `writer`, which stays open.
+pub(crate) async fn feed(
+    source: File,
+    writer: &mut FileWriter,
+    advance: &Advance,
+) -> Result<(), StreamFailure> {
+    let mut chunks = read_ahead(source);
+    while let Some(chunk) = chunks.recv().await {
+        write(writer, &chunk.map_err(StreamFailure::Local)?, advance).await?;
+    }
+    Ok(())
 }
 
 /// Copies what is left of `reader` to `writer` and closes it. A failure leaves nothing visible.

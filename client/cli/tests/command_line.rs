@@ -9,6 +9,7 @@ use support::{Home, finish};
 /// Every subcommand with its own help.
 const COMMANDS: &[&[&str]] = &[
     &["put"],
+    &["append"],
     &["get"],
     &["ls"],
     &["cat"],
@@ -23,6 +24,7 @@ const COMMANDS: &[&[&str]] = &[
     &["df"],
     &["find"],
     &["touch"],
+    &["truncate"],
     &["test"],
     &["setrep"],
     &["checksum"],

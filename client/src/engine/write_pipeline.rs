@@ -56,9 +56,10 @@ pub(crate) struct WritePipeline {
     block_bytes: u64,
     /// Started, not acknowledged.
     blocks: BTreeMap<u32, Block>,
-    /// The first block that is started, if there is one already, and the bytes before it.
+    /// The first block that is started, if there is one already.
     first: Option<Block>,
-    first_index: u32,
+    /// Bytes of the file before the write.
+    behind: u64,
     next_index: u32,
     started: u32,
     whole: u32,
@@ -85,18 +86,17 @@ impl WritePipeline {
     /// A write that starts.
     pub(crate) fn new(limits: WriteLimits, block_bytes: BlockBytes, start: WriteStart) -> Self {
         let block_bytes = block_bytes.get();
-        let (first_index, first) = match start {
+        let (behind, first) = match start {
             WriteStart::New { first } => (0, first.map(Block::allocated)),
-            WriteStart::Behind { length, tail } => {
-                ((length / block_bytes) as u32, tail.map(Block::tail))
-            }
+            WriteStart::Behind { length, tail } => (length, tail.map(Block::tail)),
         };
+        let first_index = (behind / block_bytes) as u32;
         Self {
             limits,
             block_bytes,
             blocks: BTreeMap::new(),
             first,
-            first_index,
+            behind,
             next_index: first_index,
             started: first_index,
             whole: first_index,
@@ -128,7 +128,8 @@ impl WritePipeline {
 
     /// Digest of the file from the values of its blocks, once all are acknowledged; `None` if some were there before.
     pub(crate) fn digest(&self) -> Option<FileDigest> {
-        if self.first_index > 0 {
+        let from_the_start = self.values.keys().next().is_none_or(|first| *first == 0);
+        if !from_the_start || (self.values.is_empty() && self.behind > 0) {
             return None;
         }
         let mut values = self.values.values();

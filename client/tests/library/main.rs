@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot even start fails its test")]
 
 mod admin;
+mod append;
 mod fakes;
 mod listing;
 mod metadata;
@@ -12,3 +13,5 @@ mod read;
 mod read_failures;
 mod write;
 mod write_failures;
+mod write_flush;
+mod write_recovery;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use doldam_client::{Client, ClientConfig, ClientError, ErrorKind, FileStatus, FsError};
+use doldam_proto::limits::PROTOCOL_VERSION;
 use doldam_runtime::net::{Net, RealNet};
 
 use crate::fakes::namenode::Call;
@@ -89,7 +90,10 @@ async fn a_namenode_of_another_cluster_or_version_is_refused() {
 
     other.namenode.set_hello(|hello| hello.protocol_version = 99);
     let error = connect(&addresses[1..], config()).await.unwrap_err();
-    assert_eq!(error.refusal(), Some(&FsError::WrongVersion { expected: 99, found: 1 }));
+    assert_eq!(
+        error.refusal(),
+        Some(&FsError::WrongVersion { expected: 99, found: PROTOCOL_VERSION })
+    );
 }
 
 #[tokio::test]

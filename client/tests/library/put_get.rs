@@ -74,7 +74,7 @@ async fn a_put_survives_a_failing_pipeline_and_counts_its_bytes_once() {
     let create = WriteOptions { block_bytes: Some(4 << 20), ..WriteOptions::default() };
     let options = PutOptions { create, progress: Some(progress), ..PutOptions::default() };
     let report = client.put_file(&source, "/f", options).await.unwrap();
-    assert_eq!(report.rewritten_blocks, 1);
+    assert_eq!((report.rewritten_blocks, report.recovered_blocks), (0, 1));
     assert_eq!(cluster.state.content_on("/f", 3).unwrap(), content);
     assert_eq!(sent.load(Ordering::SeqCst), content.len() as u64);
 }

@@ -26,7 +26,7 @@ async fn survives(fault: Fault) -> Vec<u32> {
     cluster.datanode(1).next_fails(fault.clone());
     let report = write(&client, &content).await.unwrap();
     assert_eq!(report.status.digest.unwrap().to_string(), b3sum(&content), "{fault:?}");
-    assert_eq!(report.rewritten_blocks, 1, "{fault:?}");
+    assert_eq!(report.rewritten_blocks + report.recovered_blocks, 1, "{fault:?}");
     let mut read = client.open("/f").await.unwrap();
     let mut found = Vec::new();
     while let Some(chunk) = read.read_chunk().await.unwrap() {
@@ -35,12 +35,13 @@ async fn survives(fault: Fault) -> Vec<u32> {
     assert_eq!(found, content, "{fault:?}");
     let calls = cluster.namenode.calls();
     let mut replaced = calls.iter().filter_map(|call| match call {
-        Call::Allocate(request) if request.replaces_block_id != 0 => Some(request),
+        Call::Allocate(request) if request.replaces_block_id != 0 => Some(&request.excluded_nodes),
+        Call::Recover(request) => Some(&request.excluded_nodes),
         _ => None,
     });
-    let request = replaced.next().unwrap();
+    let excluded = replaced.next().unwrap().clone();
     assert_eq!(replaced.next(), None);
-    request.excluded_nodes.clone()
+    excluded
 }
 
 #[tokio::test]
@@ -172,12 +173,12 @@ async fn an_application_that_pauses_blames_nobody_and_loses_nothing() {
     .unwrap();
     file.write_all(&content[1_500_000..]).await.unwrap();
     let report = file.close().await.unwrap();
-    assert_eq!(report.rewritten_blocks, 0);
+    assert_eq!((report.rewritten_blocks, report.recovered_blocks), (0, 0));
     assert_eq!(cluster.state.content_on("/f", 1).unwrap(), content);
     assert_eq!(cluster.datanode(1).requests().0, 2);
-    let Call::Allocate(request) = &cluster.namenode.calls()[1] else { panic!() };
+    let Call::Recover(request) = &cluster.namenode.calls()[1] else { panic!() };
     assert_eq!(request.excluded_nodes, [0; 0]);
-    assert_ne!(request.replaces_block_id, 0);
+    assert_eq!((request.acknowledged, &request.survivors[..]), (1 << 20, &[1][..]));
 }
 
 #[tokio::test]

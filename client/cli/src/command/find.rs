@@ -194,6 +194,7 @@ mod tests {
             created_ms: 0,
             digest: None,
             durability: None,
+            being_written: false,
         }
     }
 

@@ -80,8 +80,10 @@ pub(crate) struct StoredRecord {
     durability: Option<Durability>,
     /// Blocks with fewer replicas than wanted, healed later.
     under_replicated_blocks: u32,
-    /// Blocks that had to be written again because a datanode failed.
+    /// Blocks that had to be sent again from their start because no datanode was left that had a part of them.
     rewritten_blocks: u32,
+    /// Blocks that other datanodes went on with because one failed or was too slow.
+    recovered_blocks: u32,
     /// How long it took.
     seconds: f64,
 }
@@ -304,6 +306,7 @@ fn record(job: &PutJob, report: &WriteReport, seconds: f64) -> StoredRecord {
         durability: report.status.durability,
         under_replicated_blocks: report.under_replicated_blocks,
         rewritten_blocks: report.rewritten_blocks,
+        recovered_blocks: report.recovered_blocks,
         seconds,
     }
 }

@@ -91,6 +91,10 @@ impl fmt::Display for StatRecord {
         if entry.kind == FileKind::File {
             let human = human_bytes(entry.bytes);
             write!(formatter, "\n  size         {} bytes ({human})", grouped(entry.bytes))?;
+            if entry.being_written {
+                formatter
+                    .write_str("\n  state        being written, length and digest may change")?;
+            }
             write!(formatter, "\n  replication  {}", entry.replication)?;
             write!(formatter, "\n  block size   {}", human_bytes(entry.block_bytes))?;
         }

@@ -34,6 +34,9 @@ pub(crate) struct EntryRecord {
     /// `all`, `one` or `memory`; absent for a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) durability: Option<Durability>,
+    /// Whether somebody writes it, so that length and digest may change; absent if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) being_written: bool,
     /// How it is printed for people.
     #[serde(skip)]
     pub(crate) style: EntryStyle,
@@ -66,6 +69,7 @@ impl EntryRecord {
             inode: status.inode.0,
             digest: status.digest.map(|digest| digest.to_string()),
             durability: status.durability,
+            being_written: status.being_written,
             style: EntryStyle::default(),
         }
     }
@@ -104,10 +108,14 @@ impl fmt::Display for EntryRecord {
         let name = self.style.name.as_deref().unwrap_or(&self.path);
         let slash = if self.is_dir() && !name.ends_with('/') { "/" } else { "" };
         if self.style.color && self.is_dir() {
-            write!(formatter, "\u{1b}[1;34m{name}\u{1b}[0m{slash}")
+            write!(formatter, "\u{1b}[1;34m{name}\u{1b}[0m{slash}")?;
         } else {
-            write!(formatter, "{name}{slash}")
+            write!(formatter, "{name}{slash}")?;
         }
+        if self.style.long && self.being_written {
+            formatter.write_str("  (being written)")?;
+        }
+        Ok(())
     }
 }
 
@@ -127,6 +135,7 @@ mod tests {
             inode: 7,
             digest: None,
             durability: None,
+            being_written: false,
             style: EntryStyle::default(),
         }
     }
@@ -138,6 +147,17 @@ mod tests {
         let directory = record(FileKind::Directory).styled(long).to_string();
         assert_eq!(file, "-  3           1536  1970-01-01 00:00:00Z  /a/b");
         assert_eq!(directory, "d  -              -  1970-01-01 00:00:00Z  /a/b/");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_told_from_others() {
+        let written = EntryRecord { being_written: true, ..record(FileKind::File) };
+        let json = serde_json::to_string(&written).unwrap();
+        assert!(json.ends_with("\"inode\":7,\"being_written\":true}"), "{json}");
+        assert_eq!(written.to_string(), "/a/b", "a name is only a name");
+        let long = EntryStyle { long: true, ..EntryStyle::default() };
+        let line = written.styled(long).to_string();
+        assert_eq!(line, "-  3           1536  1970-01-01 00:00:00Z  /a/b  (being written)");
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Frame {
         let new = start + payload_bytes as u64 > position;
         // A pipeline that has something from before, and nothing new to acknowledge, says that it has it when it is
         // asked to sync.
-        let ask = |mark: Mark| mark.sync || (!new && window.heard() == 0);
+        let ask = |mark: Mark| mark.sync || (!new && !window.is_confirmed());
         Self { position, start, payload_bytes, last, sync: !last && mark.is_some_and(ask) }
     }
 

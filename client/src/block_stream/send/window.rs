@@ -13,6 +13,8 @@ use crate::source::Mark;
 
 /// How far a stream is. All lengths are of the block, with what came before this stream.
 pub(super) struct Window {
+    /// Where the stream went on.
+    start: u64,
     sent: AtomicU64,
     acknowledged: AtomicU64,
     /// Up to where stable storage was asked for, and is told of.
@@ -33,6 +35,7 @@ impl Window {
     /// For a stream that goes on behind `start` bytes.
     pub(super) fn new(start: u64) -> Self {
         Self {
+            start,
             sent: AtomicU64::new(start),
             acknowledged: AtomicU64::new(start),
             sync_sent: AtomicU64::new(0),
@@ -55,6 +58,13 @@ impl Window {
 
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Acquire)
+    }
+
+    /// Whether all of this pipeline has what comes before the stream: it has more, or has put it on stable storage.
+    /// Until then a node may still be given it by another, whatever is acknowledged of it.
+    pub(super) fn is_confirmed(&self) -> bool {
+        let synced = self.synced.load(Ordering::Acquire);
+        self.acknowledged() > self.start || (self.start > 0 && synced >= self.start)
     }
 
     pub(super) fn is_all_sent(&self) -> bool {
@@ -131,8 +141,7 @@ impl Window {
     pub(super) fn take_reached(&self) -> Option<(BlockCommit, bool)> {
         let synced = |mark: &Mark| self.synced.load(Ordering::Acquire) >= mark.length;
         let mut noted = self.noted.lock();
-        // A pipeline that has said nothing yet has confirmed nothing, whatever the one before it had.
-        let reached = self.heard() > 0
+        let reached = self.is_confirmed()
             && noted.as_ref().is_some_and(|(mark, _)| {
                 self.acknowledged() >= mark.length && (!mark.sync || synced(mark))
             });

@@ -104,11 +104,13 @@ impl Block {
     }
 
     /// A new generation and pipeline if anybody, or the namenode, knows of a part of it; `None`: it starts (again).
-    pub(super) fn recovery(&self, index: u32, excluded: Vec<NodeId>) -> Option<Recovery> {
+    pub(super) fn recovery(&self, index: u32, mut excluded: Vec<NodeId>) -> Option<Recovery> {
         let current = self.current.as_ref()?;
         if self.acknowledged == 0 {
             return None;
         }
+        // Who failed with another block and not with this one has this one.
+        excluded.retain(|node| !self.holders.contains(node));
         Some(Recovery {
             index,
             block: current.id,
@@ -146,6 +148,15 @@ impl Block {
         self.recovered |= !self.tried.is_empty();
         (self.acknowledged, self.holders, self.reached) = (length, holders.clone(), None);
         self.stage = Stage::Ready(block, Some(ResumeAt { length, holders }));
+    }
+
+    /// The namenode knows of its first `length` bytes.
+    pub(super) fn flushed(&mut self, length: u64) {
+        self.flushed = self.flushed.max(length);
+        if self.acknowledged < self.flushed {
+            // It lost everybody while the namenode was being told, who knows by now who has this much.
+            (self.acknowledged, self.holders) = (self.flushed, Vec::new());
+        }
     }
 
     /// All of its pipeline has what a flush waits for.

@@ -64,7 +64,7 @@ impl WritePipeline {
         self.telling.clear();
         let (index, part) = self.end_of(Wanted { length, sync });
         if let Some(block) = self.blocks.get_mut(&index) {
-            block.flushed = block.flushed.max(part);
+            block.flushed(part);
         }
         if self.wanted.is_some_and(|wanted| wanted.length <= length && (sync || !wanted.sync)) {
             self.wanted = None;

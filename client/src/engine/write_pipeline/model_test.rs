@@ -86,12 +86,15 @@ impl Model {
                         return self.told;
                     }
                     WriteAction::Fail { .. } => panic!("the script fails less often than that"),
-                    request => {
+                    request @ (WriteAction::Allocate(_)
+                    | WriteAction::Recover(_)
+                    | WriteAction::Flush(_)) => {
                         assert_eq!(self.request.replace(request), None, "one request at a time");
                     }
                 }
             }
-            let answer = self.request.is_some() && (self.pipes.is_empty() || self.step() % 2 == 0);
+            let answer =
+                self.request.is_some() && (self.pipes.is_empty() || self.step().is_multiple_of(2));
             if answer {
                 self.answer();
             } else if let Some(index) = self.some_pipe() {
@@ -120,7 +123,7 @@ impl Model {
         if ended {
             self.pipeline.handle(WriteEvent::Ended { length: self.length });
         } else if self.wanted.is_none() && step % 5 == 2 && self.written > self.flushed {
-            let (length, sync) = (self.written, step % 2 == 0);
+            let (length, sync) = (self.written, step.is_multiple_of(2));
             self.wanted = Some((length, sync));
             self.pipeline.handle(WriteEvent::FlushWanted { length, sync });
         }
@@ -158,7 +161,7 @@ impl Model {
         if step % 7 == 3 {
             // The nodes before the one that fails may have more than is acknowledged.
             self.replicas.insert((id, targets[0]), (generation, available.max(acknowledged)));
-            let node = (step % 2 == 0).then_some(some_target);
+            let node = (step.is_multiple_of(2)).then_some(some_target);
             let cause = "broke".to_owned();
             self.pipes.remove(&index);
             self.pipeline.handle(WriteEvent::Failed { index, node, cause, acknowledged });
@@ -169,6 +172,9 @@ impl Model {
         } else if all {
             let done = BlockCommit { length: acknowledged, ..commit_of(&pipe.block) };
             assert!(acknowledged > 0);
+            // Who is fed has it by then.
+            let replica = (generation, acknowledged);
+            self.replicas.extend(targets.iter().map(|target| ((id, *target), replica)));
             self.pipes.remove(&index);
             self.pipeline.handle(WriteEvent::Done { index, commit: done });
         } else if self.wanted.is_some() {
@@ -189,7 +195,9 @@ impl Model {
             WriteAction::Allocate(allocation) => self.allocate(allocation),
             WriteAction::Recover(recovery) => self.recover(&recovery),
             WriteAction::Flush(flush) => self.flush(flush),
-            other => panic!("no request: {other:?}"),
+            other @ (WriteAction::Send { .. }
+            | WriteAction::Complete { .. }
+            | WriteAction::Fail { .. }) => panic!("no request: {other:?}"),
         }
     }
 

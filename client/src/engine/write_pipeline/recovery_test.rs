@@ -237,6 +237,16 @@ fn the_loss_of_everybody_leads_back_to_what_was_flushed() {
 }
 
 #[test]
+fn a_pipeline_that_is_lost_while_a_flush_is_told_is_gone_back_to_it() {
+    let mut pipeline = new_file(MANY, &[1]);
+    let wanted = WriteEvent::FlushWanted { length: 40, sync: false };
+    after(&mut pipeline, [filled(40), wanted, reached(1, 40, false)]);
+    assert_eq!(after(&mut pipeline, [broke(1, 40)]), [], "the namenode is busy");
+    let flushed = WriteEvent::Flushed { length: 40, sync: false };
+    assert_eq!(after(&mut pipeline, [flushed]), [recover(1, 40, &[], &[1])]);
+}
+
+#[test]
 fn nobody_left_to_take_a_block_over_is_asked_for_again_with_everybody() {
     let mut pipeline = new_file(MANY, &[1]);
     let wanted = WriteEvent::FlushWanted { length: 40, sync: false };
@@ -287,6 +297,18 @@ fn an_append_of_nothing_is_completed_as_it_was() {
     let length = BLOCK + 100;
     let complete = WriteAction::Complete { length, commits: vec![] };
     assert_eq!(after(&mut pipeline, [WriteEvent::Ended { length }]), [complete]);
+    assert_eq!(pipeline.digest(), None);
+}
+
+#[test]
+fn an_append_inside_block_0_knows_the_digest_once_it_has_written_it() {
+    let resume = ResumeAt { length: 40, holders: ids(&[1]) };
+    let tail = Some(OpenTail { block: under(5, &[1, 2]), resume });
+    let start = WriteStart::Behind { length: 40, tail };
+    let mut pipeline = WritePipeline::new(MANY, BlockBytes::new(BLOCK).unwrap(), start);
+    assert_eq!(pipeline.digest(), None);
+    after(&mut pipeline, [whole(1), WriteEvent::Done { index: 0, commit: part(5, 100) }]);
+    assert_eq!(pipeline.digest(), commit(7).root_value);
 }
 
 #[test]

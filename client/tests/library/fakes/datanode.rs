@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::CLUSTER;
 use super::datanode_write::serve_write;
-use super::state::State;
+use super::state::{State, tree_over};
 
 /// How the next exchange goes wrong. Frames count from 0.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     FlipProof,
     /// The replica claims another length.
     WrongLength,
+    /// This node is far slower than the others.
+    Slow { node: u32 },
     /// A frame comes twice.
     RepeatFrame,
     /// The answer is no answer to this request.
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) state: Arc<State>,
     faults: Mutex<VecDeque<Option<Fault>>>,
     writes: AtomicUsize,
+    pub(crate) finished: AtomicUsize,
+    pub(crate) syncs: AtomicUsize,
     reads: AtomicUsize,
     connections: AtomicUsize,
     open: Arc<AtomicUsize>,
@@ -89,6 +93,8 @@ impl FakeDatanode {
             state,
             faults: Mutex::default(),
             writes: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+            syncs: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             open: Arc::default(),
@@ -160,6 +166,11 @@ impl FakeDatanode {
         (count(&self.shared.writes), count(&self.shared.reads))
     }
 
+    /// Frames so far that asked for stable storage.
+    pub(crate) fn syncs(&self) -> usize {
+        self.shared.syncs.load(Ordering::SeqCst)
+    }
+
     /// Connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -226,8 +237,12 @@ async fn serve_read(
         respond(connection, Kind::Failure(failure)).await?;
         return Ok(false);
     };
-    let length = replica.content.len() as u64;
-    assert_eq!(read.generation, replica.generation);
+    let length = read.block_length.unwrap_or(replica.content.len() as u64);
+    if read.generation != replica.generation && length > replica.content.len() as u64 {
+        respond(connection, Kind::Failure(failure(shared, Code::StaleGeneration, 0))).await?;
+        return Ok(false);
+    }
+    assert!(length <= replica.content.len() as u64, "a client asks only for what there is");
     assert!(read.offset + read.length <= length, "a client asks only for what there is");
     let start = read.offset - read.offset % GROUP_BYTES;
     let end = (read.offset + read.length).next_multiple_of(GROUP_BYTES).min(length);
@@ -236,26 +251,32 @@ async fn serve_read(
         return Ok(false);
     }
     if matches!(fault, Some(Fault::WrongAnswer)) {
-        respond(connection, Kind::Progress(wire::WriteProgress { received: 0 })).await?;
+        respond(connection, Kind::Progress(wire::WriteProgress::default())).await?;
         return Ok(true);
     }
     let block_length = length + u64::from(matches!(fault, Some(Fault::WrongLength)));
     let byte_count = end - start;
     let file_offset = replica.file_offset;
-    let announced = wire::ReadStart { offset: start, byte_count, block_length, file_offset };
+    let generation = replica.generation.0;
+    let announced =
+        wire::ReadStart { offset: start, byte_count, block_length, file_offset, generation };
     respond(connection, Kind::Read(announced)).await?;
 
     let leaves = length.div_ceil(GROUP_BYTES) as usize;
     let range = (start / GROUP_BYTES) as usize..end.div_ceil(GROUP_BYTES) as usize;
     let mut proof = BytesMut::new();
+    let nodes = tree_over(file_offset, &replica.content[..length as usize]).nodes();
     for place in proof_places(leaves, range).unwrap() {
-        proof.extend_from_slice(&replica.nodes[place].0);
+        proof.extend_from_slice(&nodes[place].0);
     }
     if matches!(fault, Some(Fault::FlipProof)) {
         proof[0] ^= 1;
     }
     let header = FrameHeader::plain(FrameKind::Proof, proof.len()).encode();
     connection.write_all_vectored(&[&header, &proof]).await?;
+    if read.values_only {
+        return Ok(false);
+    }
     let wanted = replica.content.slice(start as usize..end as usize);
     send_frames(shared, connection, start, &wanted, fault).await
 }

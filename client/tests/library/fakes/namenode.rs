@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use doldam_proto::FsError;
 use doldam_proto::block::{AllocatedBlock, BlockCommit, LocatedBlock};
-use doldam_proto::digest::file::file_digest;
-use doldam_proto::digest::{BlockDigest, ChainingValue};
+use doldam_proto::digest::FileDigest;
 use doldam_proto::file::{FileKind, FileStatus};
 use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
 use doldam_proto::wire::admin_service_server::AdminServiceServer;
@@ -18,10 +17,11 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use super::admin::FakeAdmin;
-use super::state::{File, Pending, State, Tables};
+use super::state::{File, Pending, State, Tables, digest_of};
 use super::{BLOCK, CLUSTER};
 
 mod service;
+mod writes;
 
 /// How a call is answered.
 #[derive(Debug, Clone)]
@@ -42,6 +42,9 @@ pub(crate) enum Call {
     Create(wire::CreateRequest),
     Allocate(wire::AllocateBlockRequest),
     Complete(wire::CompleteRequest),
+    Recover(wire::RecoverBlockRequest),
+    Flush(wire::FlushRequest),
+    Append(wire::AppendRequest),
     Abandon(wire::AbandonRequest),
     Report(wire::ReportBadReplicaRequest),
     Other(&'static str, Option<wire::RequestId>),
@@ -53,6 +56,9 @@ impl Call {
             Self::Create(_) => "create",
             Self::Allocate(_) => "allocate",
             Self::Complete(_) => "complete",
+            Self::Recover(_) => "recover",
+            Self::Flush(_) => "flush",
+            Self::Append(_) => "append",
             Self::Abandon(_) => "abandon",
             Self::Report(_) => "report",
             Self::Other(name, _) => name,
@@ -84,6 +90,9 @@ enum Outcome {
     Create(wire::CreateResponse),
     Allocate(wire::AllocateBlockResponse),
     Complete(wire::CompleteResponse),
+    Recover(wire::RecoverBlockResponse),
+    Flush(wire::FlushResponse),
+    Append(wire::AppendResponse),
 }
 
 impl FakeNamenode {
@@ -221,7 +230,7 @@ impl Shared {
             block_bytes: if request.block_bytes == 0 { BLOCK } else { request.block_bytes },
             replication: if request.replication == 0 { 3 } else { request.replication },
             durability: request.durability().into(),
-            blocks: BTreeMap::new(),
+            ..Pending::default()
         };
         let inode = tables.take_id();
         let response = wire::CreateResponse {
@@ -272,7 +281,17 @@ impl Shared {
         let inode = request.inode_id;
         commit(&mut tables, inode, &request.commits)?;
         let pending = tables.pending.remove(&inode).ok_or(FsError::LeaseLost { inode })?;
-        let file = finish(&tables, InodeId(inode), &pending, request.length);
+        let unchanged = tables.files.get_mut(&pending.path).filter(|file| {
+            let new = pending.blocks.values().all(|(_, commit)| commit.is_some());
+            !new && file.status.inode.0 == inode && file.status.length == request.length
+        });
+        let file = match unchanged {
+            Some(file) => {
+                file.status.being_written = false;
+                file.clone()
+            }
+            None => finish(&tables, InodeId(inode), &pending, request.length, None),
+        };
         let under_replicated_blocks = file
             .blocks
             .iter()
@@ -309,7 +328,11 @@ fn commit(tables: &mut Tables, inode: u64, commits: &[wire::BlockCommit]) -> Res
         let commit = BlockCommit::try_from(commit.clone()).expect("a valid commit");
         for node in &commit.nodes {
             let replica = tables.replicas.get(&(*node, commit.id)).expect("who commits has it");
+            assert_eq!(replica.generation, commit.generation);
             assert_eq!(replica.content.len() as u64, commit.length);
+            let digest = digest_of(replica.file_offset, &replica.content);
+            assert_eq!(commit.chaining_value, digest.chaining_value);
+            assert_eq!(commit.root_value, digest.root_value);
         }
         let pending = tables.pending.get_mut(&inode).ok_or(FsError::LeaseLost { inode })?;
         let slot = pending.blocks.values_mut().find(|(block, _)| block.id == commit.id);
@@ -319,29 +342,33 @@ fn commit(tables: &mut Tables, inode: u64, commits: &[wire::BlockCommit]) -> Res
     Ok(())
 }
 
-fn finish(tables: &Tables, inode: InodeId, pending: &Pending, length: u64) -> File {
-    let commits: Vec<(u32, BlockCommit)> = pending
-        .blocks
-        .iter()
-        .filter_map(|(index, (_, commit))| Some((*index, commit.clone()?)))
-        .collect();
-    let total: u64 = commits.iter().map(|(_, commit)| commit.length).sum();
-    assert_eq!(total, length, "the blocks make up the file");
-    let first = commits.first().map(|(_, commit)| BlockDigest {
-        chaining_value: commit.chaining_value,
-        root_value: commit.root_value,
-    });
-    let rest: Vec<ChainingValue> =
-        commits.iter().skip(1).map(|(_, commit)| commit.chaining_value).collect();
-    let located = |(index, commit): &(u32, BlockCommit)| LocatedBlock {
-        id: commit.id,
-        generation: commit.generation,
-        index: *index,
-        offset: u64::from(*index) * pending.block_bytes,
-        length: commit.length,
-        chaining_value: commit.chaining_value,
-        replicas: commit.nodes.iter().map(|id: &NodeId| tables.nodes[id].clone()).collect(),
-    };
+/// The file as it is visible from now on; with the start of the block that is open, if it is not complete.
+fn finish(
+    tables: &Tables,
+    inode: InodeId,
+    pending: &Pending,
+    length: u64,
+    open: Option<&BlockCommit>,
+) -> File {
+    let mut blocks = Vec::new();
+    let mut content = Vec::new();
+    for (index, (block, commit)) in &pending.blocks {
+        let Some(commit) = commit.as_ref().or(open.filter(|open| open.id == block.id)) else {
+            continue;
+        };
+        let replica = &tables.replicas[&(commit.nodes[0], commit.id)];
+        content.extend_from_slice(&replica.content[..commit.length as usize]);
+        blocks.push(LocatedBlock {
+            id: commit.id,
+            generation: commit.generation,
+            index: *index,
+            offset: u64::from(*index) * pending.block_bytes,
+            length: commit.length,
+            chaining_value: commit.chaining_value,
+            replicas: commit.nodes.iter().map(|id: &NodeId| tables.nodes[id].clone()).collect(),
+        });
+    }
+    assert_eq!(content.len() as u64, length, "the blocks make up the file");
     let status = FileStatus {
         path: pending.path.clone(),
         inode,
@@ -351,8 +378,9 @@ fn finish(tables: &Tables, inode: InodeId, pending: &Pending, length: u64) -> Fi
         block_bytes: pending.block_bytes,
         modified_ms: 1,
         created_ms: 1,
-        digest: file_digest(first.as_ref(), &rest),
+        digest: Some(FileDigest(*blake3::hash(&content).as_bytes())),
         durability: Some(pending.durability),
+        being_written: tables.pending.contains_key(&inode.0),
     };
-    File { status, blocks: commits.iter().map(located).collect() }
+    File { status, blocks }
 }

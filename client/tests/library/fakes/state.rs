@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use doldam_proto::block::{AllocatedBlock, BlockCommit, LocatedBlock};
-use doldam_proto::digest::block::stored_nodes;
 use doldam_proto::digest::file::file_digest;
 use doldam_proto::digest::{BlockDigest, BlockTree, ChainingValue};
 use doldam_proto::file::{Durability, FileKind, FileStatus};
@@ -19,8 +18,6 @@ pub(crate) struct Replica {
     pub(crate) generation: Generation,
     pub(crate) file_offset: u64,
     pub(crate) content: Bytes,
-    /// The tree in stored order.
-    pub(crate) nodes: Vec<ChainingValue>,
 }
 
 /// A file that is visible.
@@ -38,6 +35,15 @@ pub(crate) struct Pending {
     pub(crate) replication: u32,
     pub(crate) durability: Durability,
     pub(crate) blocks: BTreeMap<u32, (AllocatedBlock, Option<BlockCommit>)>,
+    /// What is visible of open blocks.
+    pub(crate) parts: BTreeMap<BlockId, Part>,
+}
+
+/// The start of an open block that was flushed, or there before.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) length: u64,
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 #[derive(Default)]
@@ -81,7 +87,9 @@ impl State {
         for (index, part) in content.chunks(block_bytes as usize).enumerate() {
             let id = BlockId(tables.take_id());
             let offset = index as u64 * block_bytes;
-            let (replica, digest) = replica_of(Generation(1), offset, Bytes::copy_from_slice(part));
+            let digest = digest_of(offset, part);
+            let content = Bytes::copy_from_slice(part);
+            let replica = Replica { generation: Generation(1), file_offset: offset, content };
             for holder in &holders {
                 tables.replicas.insert((holder.id, id), replica.clone());
             }
@@ -109,6 +117,7 @@ impl State {
             created_ms: 1,
             digest: file_digest(digests.first(), &rest),
             durability: Some(Durability::All),
+            being_written: false,
         };
         tables.files.insert(path.to_owned(), File { status, blocks });
     }
@@ -121,16 +130,15 @@ impl Tables {
     }
 }
 
-/// A replica with its tree.
-pub(crate) fn replica_of(
-    generation: Generation,
-    file_offset: u64,
-    content: Bytes,
-) -> (Replica, BlockDigest) {
+/// The tree over the start of a block.
+pub(crate) fn tree_over(file_offset: u64, content: &[u8]) -> BlockTree {
     let mut tree = BlockTree::new(file_offset);
     for group in content.chunks(GROUP_BYTES as usize) {
         tree.push_group(group);
     }
-    let (nodes, digest) = (stored_nodes(tree.groups()), tree.digest().unwrap());
-    (Replica { generation, file_offset, content, nodes }, digest)
+    tree
+}
+
+pub(crate) fn digest_of(file_offset: u64, content: &[u8]) -> BlockDigest {
+    tree_over(file_offset, content).digest().unwrap()
 }

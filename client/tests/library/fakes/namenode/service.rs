@@ -44,6 +44,7 @@ fn status_of(tables: &Tables, path: &str) -> Option<FileStatus> {
         created_ms: 1,
         digest: None,
         durability: None,
+        being_written: false,
     };
     (path == "/" || tables.directories.contains(path)).then(directory)
 }
@@ -82,13 +83,41 @@ impl ClientService for Shared {
         self.answer(Call::Complete(request.clone()), || self.complete(&request)).await
     }
 
+    async fn recover_block(
+        &self,
+        request: Request<wire::RecoverBlockRequest>,
+    ) -> Answered<wire::RecoverBlockResponse> {
+        let request = request.into_inner();
+        self.answer(Call::Recover(request.clone()), || self.recover(&request)).await
+    }
+
+    async fn flush(&self, request: Request<wire::FlushRequest>) -> Answered<wire::FlushResponse> {
+        let request = request.into_inner();
+        self.answer(Call::Flush(request.clone()), || self.flush(&request)).await
+    }
+
+    async fn append(
+        &self,
+        request: Request<wire::AppendRequest>,
+    ) -> Answered<wire::AppendResponse> {
+        let request = request.into_inner();
+        self.answer(Call::Append(request.clone()), || self.append(&request)).await
+    }
+
     async fn abandon(
         &self,
         request: Request<wire::AbandonRequest>,
     ) -> Answered<wire::AbandonResponse> {
         let request = request.into_inner();
         self.answer(Call::Abandon(request.clone()), || {
-            self.state.tables.lock().pending.remove(&request.inode_id);
+            let mut tables = self.state.tables.lock();
+            let pending = tables.pending.remove(&request.inode_id);
+            // What is visible of it stays, and is closed.
+            if let Some(file) = pending.and_then(|pending| tables.files.get_mut(&pending.path))
+                && file.status.inode.0 == request.inode_id
+            {
+                file.status.being_written = false;
+            }
             Ok(wire::AbandonResponse {})
         })
         .await
