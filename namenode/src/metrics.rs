@@ -37,7 +37,7 @@ macro_rules! methods {
 methods! {
     Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, Abandon, RenewLease, Locate, Stat,
     StatBatch, List, Rename, Delete, SetReplication, SetTimes, ReportBadReplica, Register, Heartbeat,
-    Report, Fsck,
+    Report, Fsck, Repair, SetNodeMode, Balance,
 }
 
 /// How a call ended.

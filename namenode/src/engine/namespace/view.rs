@@ -9,13 +9,15 @@ mod totals;
 mod walk;
 mod writes;
 
-pub use blocks::{Block, Standing, block, debts, file_blocks, standing};
+pub use blocks::{Block, Standing, block, blocks_after, debts, file_blocks, standing};
 pub use nodes::{
-    Node, blocks_of_node, bucket, bucket_sums, node, node_by_uuid, nodes, replica_sum,
+    Decision, Node, blocks_of_node, bucket, bucket_sums, node, node_by_uuid, nodes, replica_sum,
 };
 pub use totals::{Totals, cluster_id, garbage_waits, totals};
 pub use walk::{WalkCursor, WalkSlice, walk};
-pub use writes::{WriteView, lease_holders, unfinished_write, writer_of_path, writes_anything};
+pub use writes::{
+    WriteView, lease_holders, open_blocks_on, unfinished_write, writer_of_path, writes_anything,
+};
 
 use doldam_proto::FsError;
 use doldam_proto::digest::FileDigest;

@@ -1,13 +1,13 @@
 //! Unfinished writes and who holds them.
 
 use doldam_proto::file::Durability;
-use doldam_proto::id::{ClientId, InodeId};
+use doldam_proto::id::{ClientId, InodeId, NodeId};
 use doldam_proto::path::FsPath;
 
 use crate::engine::namespace::NamespaceError;
 use crate::engine::namespace::lease::{Write, find_write};
 use crate::engine::namespace::resolve::{ascend, place};
-use crate::engine::records::{BREAK, damaged, leases, pending};
+use crate::engine::records::{BREAK, CONTINUE, blocks, damaged, leases, pending};
 use crate::engine::tables::{StoreError, Table, Tables};
 
 /// A write as whoever places its blocks needs it.
@@ -91,6 +91,27 @@ pub fn writes_anything(tables: &dyn Tables, client: ClientId) -> Result<bool, St
         BREAK
     })?;
     Ok(any)
+}
+
+/// How many blocks are being written to `node` by the first `writes_max` unfinished writes.
+///
+/// # Errors
+/// If the store fails.
+pub fn open_blocks_on(
+    tables: &dyn Tables,
+    node: NodeId,
+    writes_max: usize,
+) -> Result<u64, StoreError> {
+    let (mut writes, mut found) = (0, 0);
+    leases::scan_all(tables, &mut |_, inode| {
+        writes += 1;
+        blocks::scan(tables, inode, 0, &mut |_, block| {
+            found += u64::from(!block.committed && block.replicas.contains(&node.0));
+            CONTINUE
+        })?;
+        if writes == writes_max { BREAK } else { CONTINUE }
+    })?;
+    Ok(found)
 }
 
 fn from_write(tables: &dyn Tables, write: Write) -> Result<WriteView, NamespaceError> {
