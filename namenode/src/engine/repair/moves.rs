@@ -67,10 +67,27 @@ pub(super) struct Balancing {
     started: Uptime,
     ended: Option<(Uptime, BalanceEnd)>,
     moved: Copied,
-    /// After which block to go on with each giver.
-    cursors: BTreeMap<NodeId, BlockId>,
+    /// Where to go on with each giver.
+    cursors: BTreeMap<NodeId, Cursor>,
     /// Givers of which all blocks were looked at since the last move began.
     fruitless: BTreeSet<NodeId>,
+}
+
+/// How far the blocks of a giver were looked at.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cursor {
+    after: Option<BlockId>,
+    /// Whether one of them was moved, or will be.
+    has_moved: bool,
+}
+
+/// What came of trying to move a block.
+enum Try {
+    Moved,
+    /// It is too large, or no taker may have it.
+    Unfit,
+    /// It could be moved, but for the limits.
+    Later,
 }
 
 /// A block on its way from one node to another.
@@ -184,44 +201,36 @@ impl RepairPlanner {
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         let from = balance.givers[giver].node;
-        let Some(balancing) = &self.balancing else { return Ok(()) };
+        let Some(balancing) = self.balancing.as_ref() else { return Ok(()) };
         if balancing.fruitless.contains(&from) {
             return Ok(());
         }
-        let after = balancing.cursors.get(&from).copied();
-        let blocks = view::blocks_of_node(around.tables, from, after, SLICE_BLOCKS)?;
-        let is_last = blocks.len() < SLICE_BLOCKS;
-        let mut last = after;
+        let mut cursor = balancing.cursors.get(&from).copied().unwrap_or_default();
+        let blocks = view::blocks_of_node(around.tables, from, cursor.after, SLICE_BLOCKS)?;
+        let mut is_stopped = false;
         for id in &blocks {
-            let may_start = self.balancing.as_ref().is_some_and(|each| each.pace.may_start(now));
-            if !may_start || !self.budget.may_send(from, 0) || balance.givers[giver].bytes == 0 {
-                self.remember_cursor(from, last);
-                return Ok(()); // Goes on with this block.
-            }
-            last = Some(*id);
             if let Some(block) = self.movable(*id, around)? {
-                self.try_move(now, &block, giver, balance, around);
+                match self.try_move(now, &block, giver, balance, around) {
+                    Try::Moved => cursor.has_moved = true,
+                    Try::Unfit => {}
+                    Try::Later => {
+                        // Not fruitless: it goes on with this block.
+                        (cursor.has_moved, is_stopped) = (true, true);
+                        break;
+                    }
+                }
             }
+            cursor.after = Some(*id);
         }
-        if is_last {
-            self.remember_cursor(from, None);
-            let is_fresh = after.is_none();
-            let has_moved = self.moves.values().any(|moved| moved.from == from);
-            if let Some(balancing) = self.balancing.as_mut().filter(|_| is_fresh && !has_moved) {
+        let is_at_end = blocks.len() < SLICE_BLOCKS && !is_stopped;
+        if let Some(balancing) = self.balancing.as_mut() {
+            if is_at_end && !cursor.has_moved {
                 balancing.fruitless.insert(from);
             }
-        } else {
-            self.remember_cursor(from, last);
+            let cursor = if is_at_end { Cursor::default() } else { cursor };
+            balancing.cursors.insert(from, cursor);
         }
         Ok(())
-    }
-
-    fn remember_cursor(&mut self, node: NodeId, after: Option<BlockId>) {
-        let Some(balancing) = &mut self.balancing else { return };
-        match after {
-            Some(after) => _ = balancing.cursors.insert(node, after),
-            None => _ = balancing.cursors.remove(&node),
-        }
     }
 
     /// The block, if it is as it should be and nothing is under way with it.
@@ -249,10 +258,10 @@ impl RepairPlanner {
         giver: usize,
         balance: &mut Balance,
         around: &Surroundings<'_>,
-    ) {
+    ) -> Try {
         let (from, bytes) = (balance.givers[giver].node, block.length);
-        if bytes > balance.givers[giver].bytes || !self.budget.may_send(from, bytes) {
-            return;
+        if bytes > balance.givers[giver].bytes {
+            return Try::Unfit;
         }
         let cluster = around.cluster;
         let fits = |taker: &balance::Side| {
@@ -262,10 +271,18 @@ impl RepairPlanner {
                 && available.saturating_sub(around.reserved.on(to)) >= bytes
                 && !block.good.contains(&to)
                 && !self.drops.is_ordered(to, block.id)
-                && self.budget.may_receive(to, bytes)
                 && rack_repair::keeps_spread(&block.good, from, to, cluster)
         };
-        let Some(taker) = balance.takers.iter().position(fits) else { return };
+        let fitting: Vec<usize> =
+            (0..balance.takers.len()).filter(|index| fits(&balance.takers[*index])).collect();
+        let is_free = |index: &&usize| self.budget.may_receive(balance.takers[**index].node, bytes);
+        let may_start = self.balancing.as_ref().is_some_and(|each| each.pace.may_start(now))
+            && self.budget.may_send(from, bytes);
+        let taker = match fitting.iter().find(is_free) {
+            _ if fitting.is_empty() => return Try::Unfit,
+            Some(taker) if may_start => *taker,
+            Some(_) | None => return Try::Later,
+        };
         let to = balance.takers[taker].node;
         balance.givers[giver].bytes -= bytes;
         balance.takers[taker].bytes -= bytes;
@@ -276,6 +293,7 @@ impl RepairPlanner {
             balancing.fruitless.clear();
         }
         self.start_copy(now, block, (from, to), CopyReason::Balance, cluster);
+        Try::Moved
     }
 
     /// How full the nodes are that take part: the live ones in service, with all moves counted as done.

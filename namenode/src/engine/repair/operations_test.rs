@@ -149,6 +149,7 @@ fn nothing_is_copied_for_a_node_that_is_away_in_maintenance_until_its_time_is_ov
     assert_eq!(world.poll(), []);
     world.advance_to(end);
     assert_eq!(copies(&world.poll()).len(), 1);
+    world.store(block, 4);
     settle(&mut world);
     assert_eq!(world.good(block), set(&[2, 3, 4]));
 }
@@ -272,8 +273,8 @@ fn balancing_keeps_to_its_limit_yields_to_repair_and_stops_when_told() {
 fn the_limit_of_all_copies_together_holds_and_is_told() {
     let limits = super::RepairLimits { bytes_per_sec: LENGTH, ..LIMITS };
     let mut world = World::with_limits(&["/a", "/a", "/a"], limits);
-    let blocks: Vec<BlockId> =
-        (0..3).map(|file| world.file(&format!("/f{file}"), 2, &[1])).collect();
+    let files = [("/f0", 1), ("/f1", 1), ("/f2", 2)];
+    let blocks = files.map(|(path, node)| world.file(path, 2, &[node]));
     world.advance_to(Duration::from_secs(10));
     assert_eq!(copies(&world.poll()).len(), 2, "one second was saved");
     assert_eq!(explain(&world, blocks[2]).why, Why::Pace);
