@@ -5,6 +5,7 @@ mod client_test;
 mod datanode_test;
 mod fake_datanode;
 mod limits_test;
+mod operations_test;
 mod repair_test;
 
 use std::future::Future;

@@ -20,10 +20,15 @@ pub fn goal(wanted: usize, draining: &[NodeId], cluster: &Cluster) -> usize {
     }
 }
 
-/// The next replica to leave the set of a block that has `sure` replicas on live, confirmed nodes that stay.
-pub fn replica_to_leave(assessment: &Assessment, sure: usize) -> Option<NodeId> {
-    let is_enough = sure >= assessment.goal.max(1);
-    assessment.draining.first().copied().filter(|_| is_enough)
+/// The next replica to leave the set of a block that has `sure` replicas on live, confirmed nodes that stay. Where fewer
+/// are accepted for one node, that says nothing of another.
+pub fn replica_to_leave(
+    assessment: &Assessment,
+    sure: usize,
+    cluster: &Cluster,
+) -> Option<NodeId> {
+    let may_leave = |node: &&NodeId| sure >= goal(assessment.wanted, &[**node], cluster).max(1);
+    assessment.draining.iter().find(may_leave).copied()
 }
 
 #[cfg(test)]
@@ -50,11 +55,11 @@ mod tests {
         let mut cluster = cluster(&["/a", "/a", "/a", "/a"]);
         cluster.set_mode(NodeId(1), DRAINING);
         let assessment = assess(&cluster, 3, &[1, 2, 3, 4]);
-        assert_eq!(replica_to_leave(&assessment, 2), None);
-        assert_eq!(replica_to_leave(&assessment, 3), Some(NodeId(1)));
-        assert_eq!(replica_to_leave(&assess(&cluster, 3, &[2, 3, 4]), 3), None);
+        assert_eq!(replica_to_leave(&assessment, 2, &cluster), None);
+        assert_eq!(replica_to_leave(&assessment, 3, &cluster), Some(NodeId(1)));
+        assert_eq!(replica_to_leave(&assess(&cluster, 3, &[2, 3, 4]), 3, &cluster), None);
         let none_wanted = assess(&cluster, 0, &[1]);
-        assert_eq!(replica_to_leave(&none_wanted, 0), None, "the last one stays");
+        assert_eq!(replica_to_leave(&none_wanted, 0, &cluster), None, "the last one stays");
     }
 
     #[test]
@@ -65,7 +70,10 @@ mod tests {
         cluster.set_mode(NodeId(1), Mode::Draining { accept_fewer: true });
         let assessment = assess(&cluster, 3, &[1, 2, 3]);
         assert_eq!((assessment.goal, assessment.copies_needed()), (2, 0));
-        assert_eq!(replica_to_leave(&assessment, 2), Some(NodeId(1)));
+        assert_eq!(replica_to_leave(&assessment, 2, &cluster), Some(NodeId(1)));
         assert_eq!(assess(&cluster, 3, &[2, 3]).goal, 3, "that is only for blocks of that node");
+        cluster.set_mode(NodeId(2), DRAINING);
+        let assessment = assess(&cluster, 3, &[2, 1, 3]);
+        assert_eq!(replica_to_leave(&assessment, 1, &cluster), Some(NodeId(1)), "not node 2");
     }
 }

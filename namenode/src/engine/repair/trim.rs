@@ -49,7 +49,7 @@ pub fn removal(
         None
     } else if let Some(bad) = assessment.bad.first() {
         Some(Removal::Bad(*bad))
-    } else if let Some(drained) = drain::replica_to_leave(assessment, sure.len()) {
+    } else if let Some(drained) = drain::replica_to_leave(assessment, sure.len(), cluster) {
         Some(Removal::Drained(drained))
     } else if sure.len() > assessment.wanted.max(1) {
         let preferred = preferred.filter(|node| sure.contains(node));

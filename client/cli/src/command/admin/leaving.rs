@@ -99,12 +99,8 @@ where
             Some(_) => wait_for(session, client, report, deadline).await,
             None => Ok(report),
         };
-        match waited {
-            Ok(report) => {
-                session.output.record(&NodeRecord(report))?;
-                outcomes.take(session, Ok(()))?;
-            }
-            Err(error) => outcomes.take(session, Err(error))?,
+        if let Some(report) = outcomes.take(session, waited)? {
+            session.output.record(&NodeRecord(report))?;
         }
     }
     Ok(outcomes.exit_code())
