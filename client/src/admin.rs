@@ -17,7 +17,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 pub use self::repair::{
-    AtRisk, BalanceReport, CopyReason, NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
+    AtRisk, BalanceReport, CopyReason, NodeMode, NodeReason, RepairReport, RunningCopy,
+    WaitingBlock,
 };
 use crate::error::ClientError;
 use crate::metadata::{Metadata, bad_answer};

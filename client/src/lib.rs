@@ -54,8 +54,8 @@ mod source;
 mod writer;
 
 pub use admin::{
-    AtRisk, BalanceReport, BlockHealth, ClusterReport, CopyReason, DatanodeReport, FsckBlock, FsckFile, FsckStream,
-    NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
+    AtRisk, BalanceReport, BlockHealth, ClusterReport, CopyReason, DatanodeReport, FsckBlock,
+    FsckFile, FsckStream, NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
 };
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;

@@ -1,5 +1,5 @@
-//! Datanodes that leave and join as administrators decide: drained during writes, away for maintenance, a second rack, a
-//! new empty node. Real processes, steered by the real command line.
+//! Datanodes that leave and join as administrators decide: drained during writes, away for maintenance, a second rack,
+//! a new empty node. Real processes, steered by the real command line.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -77,29 +77,32 @@ async fn a_node_drained_during_writes_and_reads_is_killed_and_no_block_lacks_a_r
             }
         }
     });
-    cluster.until("something is written", || async {
-        (written.load(Ordering::Relaxed) > 0).then_some(())
-    })
-    .await;
+    cluster
+        .until("something is written", || async {
+            (written.load(Ordering::Relaxed) > 0).then_some(())
+        })
+        .await;
 
     let address = cluster.datanodes[0].address.clone();
     let printed = admin(&cluster, &["decommission", "--wait", "--wait-max", "80s", &address]);
     assert!(printed.contains("\"safe_to_stop\":true"), "{printed}");
     let at_drain = written.load(Ordering::Relaxed);
     assert_eq!(blocks_on(&cluster, 0).await, 0);
-    cluster.until("writes go on without it", || async {
-        (written.load(Ordering::Relaxed) > at_drain).then_some(())
-    })
-    .await;
+    cluster
+        .until("writes go on without it", || async {
+            (written.load(Ordering::Relaxed) > at_drain).then_some(())
+        })
+        .await;
     stop.store(true, Ordering::Relaxed);
     writing.await.unwrap();
     reading.await.unwrap();
 
     cluster.datanodes[0].server.kill();
-    cluster.until("it is dead", || async {
-        (node(&cluster, 0).await.node.state == NodeState::Dead).then_some(())
-    })
-    .await;
+    cluster
+        .until("it is dead", || async {
+            (node(&cluster, 0).await.node.state == NodeState::Dead).then_some(())
+        })
+        .await;
     let report = cluster.report().await.unwrap();
     assert_eq!((report.under_replicated, report.missing, report.repairs_running), (0, 0, 0));
     let files = cluster.wait_until_healed("/").await;
@@ -139,10 +142,11 @@ async fn a_node_in_maintenance_is_away_without_its_blocks_being_copied_until_its
     admin(&cluster, &["maintenance", "--for", "10m", "--wait", "--wait-max", "80s", &address]);
     let before = blocks_on(&cluster, 0).await;
     cluster.datanodes[0].server.kill();
-    cluster.until("it is dead", || async {
-        (node(&cluster, 0).await.node.state == NodeState::Dead).then_some(())
-    })
-    .await;
+    cluster
+        .until("it is dead", || async {
+            (node(&cluster, 0).await.node.state == NodeState::Dead).then_some(())
+        })
+        .await;
     assert_eq!(blocks_on(&cluster, 0).await, before, "nothing was made elsewhere");
     assert!(get(&client, "/file").await == bytes(1, 4 << 20));
     assert!(get(&client, "/only").await == bytes(2, 4 << 20), "its only replicas were copied");
@@ -163,15 +167,16 @@ async fn replicas_on_one_rack_are_spread_when_a_second_rack_joins() {
     put(&client, "/file", 3, &bytes(1, 6 << 20)).await;
     cluster.add_datanode("/r2");
     cluster.wait_until_live(4).await;
-    cluster.until("every block is on two racks", || async {
-        let files = cluster.fsck("/").await?;
-        let is_spread = |block: &doldam_client::FsckBlock| {
-            let racks: BTreeSet<_> = block.replicas.iter().map(|node| &node.rack).collect();
-            racks.len() == 2
-        };
-        files.iter().all(|file| file.blocks.iter().all(is_spread)).then_some(())
-    })
-    .await;
+    cluster
+        .until("every block is on two racks", || async {
+            let files = cluster.fsck("/").await?;
+            let is_spread = |block: &doldam_client::FsckBlock| {
+                let racks: BTreeSet<_> = block.replicas.iter().map(|node| &node.rack).collect();
+                racks.len() == 2
+            };
+            files.iter().all(|file| file.blocks.iter().all(is_spread)).then_some(())
+        })
+        .await;
     cluster.wait_until_healed("/").await;
     assert!(get(&client, "/file").await == bytes(1, 6 << 20));
 }
@@ -186,15 +191,24 @@ async fn a_new_empty_node_is_filled_by_balancing_and_nothing_is_lost_on_the_way(
     let index = cluster.add_datanode("/r1");
     cluster.wait_until_live(4).await;
     // All are on one disk, so shares are tiny: eight megabytes of it are the threshold.
-    let full = cluster.until("what is stored is reported", || async {
-        let full = node(&cluster, 0).await;
-        (full.used >= 48 * MIB).then_some(full)
-    })
-    .await;
+    let full = cluster
+        .until("what is stored is reported", || async {
+            let full = node(&cluster, 0).await;
+            (full.used >= 48 * MIB).then_some(full)
+        })
+        .await;
     let percent = (8 * MIB) as f64 * 100.0 / (full.used + full.available) as f64;
     let threshold = format!("{:.4}", percent.max(0.0001));
-    let arguments =
-        ["balance", "--threshold", &threshold, "--bandwidth", "1GiB", "--wait", "--wait-max", "80s"];
+    let arguments = [
+        "balance",
+        "--threshold",
+        &threshold,
+        "--bandwidth",
+        "1GiB",
+        "--wait",
+        "--wait-max",
+        "80s",
+    ];
     let printed = admin(&cluster, &arguments);
     assert!(printed.contains("every datanode is within the threshold"), "{printed}");
     cluster.wait_until_healed("/").await;

@@ -12,7 +12,8 @@ use crate::driver::Driver;
 use crate::engine::cluster::Mode;
 
 /// What is said while repair holds still.
-const PAUSED: &str = "repair holds still: so many datanodes vanished at once that it may be the network";
+const PAUSED: &str =
+    "repair holds still: so many datanodes vanished at once that it may be the network";
 
 /// What the pages look at.
 #[derive(Default)]

@@ -8,9 +8,9 @@ mod admin_service;
 mod client_service;
 mod datanode_service;
 mod fsck;
+mod locate;
 mod node_mode;
 mod repair;
-mod locate;
 mod report;
 #[cfg(test)]
 mod tests;

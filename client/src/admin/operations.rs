@@ -47,8 +47,8 @@ impl Client {
         self.metadata().set_node_mode(mode_request(node, wire::NodeMode::Unspecified)).await
     }
 
-    /// Lets a datanode be away for `duration` from now without its replicas being made elsewhere, as long as each of its
-    /// blocks has a live replica elsewhere; it may go when it is [`DatanodeReport::safe_to_stop`].
+    /// Lets a datanode be away for `duration` from now without its replicas being made elsewhere, as long as each of
+    /// its blocks has a live replica elsewhere; it may go when it is [`DatanodeReport::safe_to_stop`].
     ///
     /// # Errors
     /// If the datanode is unknown or the duration is 0 or more than a year.

@@ -222,8 +222,7 @@ impl TryFrom<wire::RunningCopy> for RunningCopy {
 
 impl From<wire::WaitingBlock> for WaitingBlock {
     fn from(block: wire::WaitingBlock) -> Self {
-        let reason =
-            |each: wire::NodeReason| NodeReason { node: each.node, reason: each.reason };
+        let reason = |each: wire::NodeReason| NodeReason { node: each.node, reason: each.reason };
         Self {
             block: BlockId(block.block_id),
             path: block.path,

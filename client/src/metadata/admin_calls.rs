@@ -5,8 +5,8 @@ use doldam_proto::limits::GRPC_MESSAGE_BYTES_MAX;
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::{self, admin_service_client::AdminServiceClient};
 use futures::{Stream, StreamExt};
-use tonic::{Request, Response, Status};
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
 
 use super::retry::{Retry, cause_of};
 use super::{Endpoint, Metadata, bad_answer, prepare, within_deadline};

@@ -6,8 +6,8 @@
 //! ([`Event::Proposed`]). Whatever it forgets (a restart, a full queue) the durable state and the inventories of the
 //! datanodes bring up again, so nothing of it is stored.
 //!
-//! Four policies say what a block needs besides its number of replicas: [`drain`], [`maintenance`], [`rack_repair`], and
-//! [`balance`], which is carried out by [`moves`]. [`explain`] says why a block waits.
+//! Four policies say what a block needs besides its number of replicas: [`drain`], [`maintenance`], [`rack_repair`],
+//! and [`balance`], which is carried out by [`moves`]. [`explain`] says why a block waits.
 //!
 //! What it promises: a copy comes from a live node only; a replica is dropped only after it has durably left its
 //! set, and only while enough others stay that are known to be there; the limits per node hold.

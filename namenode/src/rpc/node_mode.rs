@@ -49,18 +49,16 @@ impl Context {
             }
             NodeMode::Maintenance => {
                 command.duration_ms = check_duration(request.duration_ms)?;
-                command.until_ms =
-                    self.seams.clock.wall_ms().saturating_add(command.duration_ms);
+                command.until_ms = self.seams.clock.wall_ms().saturating_add(command.duration_ms);
             }
         }
         self.driver.propose(None, Change::SetNodeMode(command)).await?;
         let decision = match mode {
             NodeMode::Unspecified => Decision::InService,
             NodeMode::Draining => Decision::Drain { accept_fewer: command.accept_fewer },
-            NodeMode::Maintenance => Decision::Maintain {
-                until_ms: command.until_ms,
-                duration_ms: command.duration_ms,
-            },
+            NodeMode::Maintenance => {
+                Decision::Maintain { until_ms: command.until_ms, duration_ms: command.duration_ms }
+            }
         };
         let mode = Mode::of(decision, self.hub.now(), self.seams.clock.wall_ms());
         info!(%node, ?mode, "an administrator decided");
@@ -102,7 +100,10 @@ impl Context {
                      datanodes are in service: add datanodes or lower the replication of these \
                      files, or force it to accept fewer replicas"
                 );
-                return Err(FsError::NotAllowed { path: format!("datanode {node} ({address})"), why });
+                return Err(FsError::NotAllowed {
+                    path: format!("datanode {node} ({address})"),
+                    why,
+                });
             }
             match last {
                 Some(last) => after = Some(last),

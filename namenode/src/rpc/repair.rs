@@ -26,7 +26,8 @@ impl Context {
         self: &Arc<Self>,
         request: wire::RepairRequest,
     ) -> Result<wire::RepairResponse, FsError> {
-        let (blocks, copies) = (request.blocks_max.min(LISTED_MAX), request.copies_max.min(LISTED_MAX));
+        let (blocks, copies) =
+            (request.blocks_max.min(LISTED_MAX), request.copies_max.min(LISTED_MAX));
         let view = self.repair_view(blocks as usize, copies as usize).await?;
         let leaving = self.reports_of(|node| !node.mode.is_in_service()).await?;
         let at_risk = view.at_risk.iter().map(|(live, blocks)| {

@@ -38,8 +38,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// What `decision` means at `now`, when the wall clock shows `wall_ms`. A wall clock that jumped makes a maintenance
-    /// end early or late, but never makes it longer than it was to be.
+    /// What `decision` means at `now`, when the wall clock shows `wall_ms`. A wall clock that jumped makes a
+    /// maintenance end early or late, but never makes it longer than it was to be.
     pub fn of(decision: Decision, now: Uptime, wall_ms: u64) -> Self {
         match decision {
             Decision::InService => Self::InService,

@@ -40,8 +40,7 @@ pub(super) fn register(
         }
         return Ok(registered(node));
     }
-    let record =
-        NodeRecord { node_uuid: uuid.to_bytes(), address, rack, ..NodeRecord::default() };
+    let record = NodeRecord { node_uuid: uuid.to_bytes(), address, rack, ..NodeRecord::default() };
     let node = draft.next_node();
     node_uuids::put(&mut draft.set, uuid, node);
     nodes::put(&mut draft.set, node, &record);
@@ -60,8 +59,8 @@ pub(super) fn set_mode(
     if is_maintenance && command.duration_ms == 0 {
         return Err(refuse("duration_ms", "a maintenance of 0 ms is none".to_owned()).into());
     }
-    let is_another = before.mode() != NodeMode::Maintenance
-        || before.until_ms != command.only_if_until_ms;
+    let is_another =
+        before.mode() != NodeMode::Maintenance || before.until_ms != command.only_if_until_ms;
     if command.only_if_until_ms != 0 && is_another {
         return Ok(Kind::Done(Done {}));
     }

@@ -147,7 +147,8 @@ impl Assessment {
         if self.live.is_empty() {
             return 0;
         }
-        let present = self.live.len() + self.awaited.len() + self.suspect.len() + self.excused.len();
+        let present =
+            self.live.len() + self.awaited.len() + self.suspect.len() + self.excused.len();
         let is_alone = self.live.len() == 1 && self.awaited.is_empty() && !self.suspect.is_empty();
         let urgent = usize::from(is_alone && self.wanted > 1);
         self.goal.saturating_sub(present - self.draining.len()).max(urgent)

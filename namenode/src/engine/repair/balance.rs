@@ -89,7 +89,10 @@ pub fn weigh(fills: &[Fill], threshold_ppm: u64) -> Balance {
         .map(|fill| Side { node: fill.node, bytes: fill.used.saturating_sub(fill.at(mean_ppm)) })
         .collect();
     balance.takers = takers(ceiling)
-        .map(|fill| Side { node: fill.node, bytes: fill.at(mean_ppm + 1).saturating_sub(fill.used) })
+        .map(|fill| Side {
+            node: fill.node,
+            bytes: fill.at(mean_ppm + 1).saturating_sub(fill.used),
+        })
         .collect();
     for side in [&mut balance.givers, &mut balance.takers] {
         side.sort_by_key(|side| (Reverse(side.bytes), side.node));

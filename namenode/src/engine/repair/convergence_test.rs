@@ -394,8 +394,8 @@ impl Simulation {
         }
     }
 
-    /// The trouble ends: all nodes return, nothing is lost any more, and time passes. All are in service but one that is
-    /// drained.
+    /// The trouble ends: all nodes return, nothing is lost any more, and time passes. All are in service but one that
+    /// is drained.
     fn heal(&mut self, drained: NodeId) {
         self.lossy = false;
         for index in 0..self.disks.len() {

@@ -20,13 +20,9 @@ pub fn goal(wanted: usize, draining: &[NodeId], cluster: &Cluster) -> usize {
     }
 }
 
-/// The next replica to leave the set of a block that has `sure` replicas on live, confirmed nodes that stay. Where fewer
-/// are accepted for one node, that says nothing of another.
-pub fn replica_to_leave(
-    assessment: &Assessment,
-    sure: usize,
-    cluster: &Cluster,
-) -> Option<NodeId> {
+/// The next replica to leave the set of a block that has `sure` replicas on live, confirmed nodes that stay. Where
+/// fewer are accepted for one node, that says nothing of another.
+pub fn replica_to_leave(assessment: &Assessment, sure: usize, cluster: &Cluster) -> Option<NodeId> {
     let may_leave = |node: &&NodeId| sure >= goal(assessment.wanted, &[**node], cluster).max(1);
     assessment.draining.iter().find(may_leave).copied()
 }

@@ -80,7 +80,8 @@ impl Why {
                 "holders are away for a moment; if they stay away they count as dead".to_owned()
             }
             Self::Unconfirmed => {
-                "it is not yet confirmed what the holders have; nothing is dropped before".to_owned()
+                "it is not yet confirmed what the holders have; nothing is dropped before"
+                    .to_owned()
             }
         }
     }
@@ -232,9 +233,7 @@ impl RepairPlanner {
                 Ok(_) if !self.budget.may_receive(id, block.length) => {
                     Some("receives as much for repair as it may".to_owned())
                 }
-                Ok(_) if Some(id) == failed_target => {
-                    Some("the last copy to it failed".to_owned())
-                }
+                Ok(_) if Some(id) == failed_target => Some("the last copy to it failed".to_owned()),
                 Ok(_) => None,
             }
         };

@@ -8,7 +8,10 @@ pub fn copies_needed(assessment: &Assessment) -> usize {
     if assessment.leaving.is_empty() && assessment.excused.is_empty() {
         return 0;
     }
-    assessment.maintenance_live_min.min(assessment.wanted.max(1)).saturating_sub(staying(assessment))
+    assessment
+        .maintenance_live_min
+        .min(assessment.wanted.max(1))
+        .saturating_sub(staying(assessment))
 }
 
 /// Live replicas on nodes that are neither in maintenance nor draining.

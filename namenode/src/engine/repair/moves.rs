@@ -234,11 +234,7 @@ impl RepairPlanner {
     }
 
     /// The block, if it is as it should be and nothing is under way with it.
-    fn movable(
-        &self,
-        id: BlockId,
-        around: &Surroundings<'_>,
-    ) -> Result<Option<Block>, StoreError> {
+    fn movable(&self, id: BlockId, around: &Surroundings<'_>) -> Result<Option<Block>, StoreError> {
         let is_busy = self.tasks.of_block(id).next().is_some()
             || self.removing.contains_key(&id)
             || self.moves.contains_key(&id)

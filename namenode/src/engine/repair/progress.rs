@@ -66,7 +66,8 @@ impl Progress {
     /// How long `bytes` take at the rate since the first copy of the last minute; `None` if there was none.
     pub fn estimate(&self, now: Uptime, bytes: u64) -> Option<Duration> {
         let within = |second: u64| second + WINDOW.as_secs() > now.as_secs();
-        let first = self.seconds.iter().map(|(second, _)| *second).find(|second| within(*second))?;
+        let first =
+            self.seconds.iter().map(|(second, _)| *second).find(|second| within(*second))?;
         let taken = now.as_secs().saturating_sub(first).max(1);
         let copied = self.last_minute(now).bytes;
         let secs = u128::from(bytes) * u128::from(taken) / u128::from(copied.max(1));

@@ -118,8 +118,14 @@ mod tests {
     #[test]
     fn the_surplus_goes_from_the_fullest_rack_and_there_from_the_fullest_node() {
         let cluster = cluster(&[("/a", 5), ("/a", 9), ("/b", 1), ("/a", 7)]);
-        assert_eq!(removal(&held(3, &[1, 2, 3, 4]), &cluster, None), Some(Removal::Surplus(NodeId(1))));
-        assert_eq!(removal(&held(2, &[2, 3, 4]), &cluster, None), Some(Removal::Surplus(NodeId(4))));
+        assert_eq!(
+            removal(&held(3, &[1, 2, 3, 4]), &cluster, None),
+            Some(Removal::Surplus(NodeId(1)))
+        );
+        assert_eq!(
+            removal(&held(2, &[2, 3, 4]), &cluster, None),
+            Some(Removal::Surplus(NodeId(4)))
+        );
         assert_eq!(removal(&held(1, &[1, 3]), &cluster, None), Some(Removal::Surplus(NodeId(3))));
         assert_eq!(removal(&held(3, &[1, 2, 3]), &cluster, None), None);
     }

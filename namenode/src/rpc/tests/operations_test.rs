@@ -10,11 +10,7 @@ use super::fake_datanode::{FakeDatanode, LENGTH};
 use super::{Server, answer};
 
 impl Server {
-    async fn decide(
-        &self,
-        node: &str,
-        mode: NodeMode,
-    ) -> Result<wire::DatanodeReport, FsError> {
+    async fn decide(&self, node: &str, mode: NodeMode) -> Result<wire::DatanodeReport, FsError> {
         let duration_ms = if mode == NodeMode::Maintenance { 60_000 } else { 0 };
         let (node, mode, force) = (node.to_owned(), mode as i32, false);
         let request = wire::SetNodeModeRequest { node, mode, duration_ms, force };
@@ -49,7 +45,8 @@ fn report_of(report: &wire::ReportResponse, id: u32) -> &wire::DatanodeReport {
 }
 
 #[tokio::test]
-async fn a_drained_node_serves_until_its_last_block_is_elsewhere_and_stays_drained_over_a_restart() {
+async fn a_drained_node_serves_until_its_last_block_is_elsewhere_and_stays_drained_over_a_restart()
+{
     let server = Server::start().await;
     let mut first = FakeDatanode::join(&server, 1).await;
     let mut second = FakeDatanode::join(&server, 2).await;
@@ -105,7 +102,10 @@ async fn a_block_being_written_to_a_draining_node_keeps_it_from_being_decommissi
     let block = created.first.as_ref().unwrap().block_id;
     let mut fourth = FakeDatanode::join(&server, 4).await;
     let drained = server.decide("h1:9000", NodeMode::Draining).await.unwrap();
-    assert_eq!((drained.blocks_left, drained.open_blocks_left, drained.safe_to_stop), (0, 1, false));
+    assert_eq!(
+        (drained.blocks_left, drained.open_blocks_left, drained.safe_to_stop),
+        (0, 1, false)
+    );
 
     for node in &mut nodes {
         node.hold(block);
@@ -183,10 +183,11 @@ async fn a_node_in_maintenance_may_be_away_until_its_time_is_over() {
     assert_eq!((left.mode(), left.maintenance_left_ms), (NodeMode::Maintenance, 60_000));
     server.until("it may go", |report| report_of(report, 1).safe_to_stop).await;
     drop(first);
-    server.until("it is gone", |report| {
-        report_of(report, 1).node.as_ref().unwrap().state() != wire::NodeState::Live
-    })
-    .await;
+    server
+        .until("it is gone", |report| {
+            report_of(report, 1).node.as_ref().unwrap().state() != wire::NodeState::Live
+        })
+        .await;
     for _ in 0..11 {
         server.clock.advance(Duration::from_secs(5));
         second.beat().await;

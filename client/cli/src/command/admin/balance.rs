@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_threshold_is_a_share_in_percent() {
-        for (text, ppm) in [("10", 100_000), ("2.5%", 25_000), ("0.0001", 1), ("99.9999", 999_999)] {
+        for (text, ppm) in [("10", 100_000), ("2.5%", 25_000), ("0.0001", 1), ("99.9999", 999_999)]
+        {
             assert_eq!(parse_percent(text), Ok(ppm));
         }
         for bad in ["0", "100", "-1", "many", "", "NaN", "0.00001", "inf"] {

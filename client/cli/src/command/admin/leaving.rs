@@ -127,7 +127,9 @@ async fn wait_for(
             let waited = human_seconds((session.now().saturating_sub(started)).as_secs_f64());
             return Err(CommandError::Unmet {
                 what: format!("{name}: {} after {waited}", progress(&report)),
-                next_step: "it goes on without you; see `doldam admin repair` for what it waits for".to_owned(),
+                next_step:
+                    "it goes on without you; see `doldam admin repair` for what it waits for"
+                        .to_owned(),
             });
         }
         if session.now().saturating_sub(told_at) >= TELL_EVERY {

@@ -10,9 +10,10 @@ use crate::session::Session;
 
 /// Let datanodes be away for a while without copying what they hold.
 ///
-/// Each of their blocks needs a live replica elsewhere (the setting `maintenance_live_replicas`); what lacks it is copied
-/// first, and with --wait the command ends when the datanodes may be stopped. If one is still away at the end of its time
-/// it counts as dead. `admin recommission` ends it early; doing it again sets a new end.
+/// Each of their blocks needs a live replica elsewhere (the setting `maintenance_live_replicas`); what
+/// lacks it is copied first, and with --wait the command ends when the datanodes may be stopped. If
+/// one is still away at the end of its time it counts as dead. `admin recommission` ends it early;
+/// doing it again sets a new end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
