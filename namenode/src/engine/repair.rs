@@ -208,6 +208,8 @@ pub struct RepairPlanner {
     failures: u64,
     /// Racks of nodes that took replicas when they were last looked at...
     racks: BTreeSet<String>,
+    /// ... where each of them was ...
+    rack_of: BTreeMap<NodeId, String>,
     /// ... and whether they may be others now.
     look_at_racks: bool,
     balancing: Option<Balancing>,
@@ -245,6 +247,7 @@ impl RepairPlanner {
             progress: Progress::default(),
             failures: 0,
             racks: BTreeSet::new(),
+            rack_of: BTreeMap::new(),
             look_at_racks: true,
             balancing: None,
             moves: BTreeMap::new(),
@@ -356,11 +359,17 @@ impl RepairPlanner {
         self.paused = pause::is_paused(cluster, &self.limits.pause, now);
     }
 
-    /// Where a rack appeared, blocks that were written or repaired without it are to be spread.
+    /// Where a rack appeared, blocks that were written or repaired without it are to be spread; so are those of a node
+    /// that moved to another rack.
     fn update_racks(&mut self, cluster: &Cluster) {
-        let racks: BTreeSet<String> =
-            cluster.racks_of_takers().into_iter().map(str::to_owned).collect();
-        if racks.len() > 1 && !racks.is_subset(&self.racks) {
+        let mut has_moved = false;
+        let mut racks = BTreeSet::new();
+        for node in cluster.takers() {
+            let (id, rack) = (node.identity.id, node.identity.rack.clone());
+            has_moved |= self.rack_of.insert(id, rack.clone()).is_some_and(|old| old != rack);
+            racks.insert(rack);
+        }
+        if racks.len() > 1 && (has_moved || !racks.is_subset(&self.racks)) {
             self.scans.start_placement();
         }
         self.racks = racks;

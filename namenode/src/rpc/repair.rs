@@ -41,7 +41,11 @@ impl Context {
             running: view.stats.running as u64,
             waiting: view.stats.waiting as u64,
             copies: view.copies.iter().map(|(task, age)| self.copy(task, *age)).collect(),
-            blocks: view.waiting.iter().map(|(why, path)| self.waiting(why, path)).collect(),
+            blocks: view
+                .waiting
+                .iter()
+                .map(|(why, path)| self.waiting(why, path.as_deref()))
+                .collect(),
             todo_bytes: view.stats.todo_bytes,
             minute_bytes: view.last_minute.bytes,
             minute_copies: view.last_minute.copies,
@@ -136,7 +140,7 @@ impl Context {
         }
     }
 
-    fn waiting(&self, explained: &Explanation, path: &Option<String>) -> wire::WaitingBlock {
+    fn waiting(&self, explained: &Explanation, path: Option<&str>) -> wire::WaitingBlock {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let nodes = explained.nodes.iter().map(|(node, reason)| wire::NodeReason {
             node: self.name(*node),
@@ -144,7 +148,7 @@ impl Context {
         });
         wire::WaitingBlock {
             block_id: explained.block.id.0,
-            path: path.clone().unwrap_or_default(),
+            path: path.unwrap_or_default().to_owned(),
             live: count(explained.live),
             wanted: count(explained.wanted),
             why: explained.why.sentence(),

@@ -9,7 +9,6 @@
 //! The decision is durable state; here is what it means in this run. The end of a maintenance is on the monotonic
 //! clock: after a restart it is at most as far away as the maintenance was to last.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use doldam_proto::id::NodeId;
@@ -84,11 +83,6 @@ impl Cluster {
     /// Live nodes that may take new replicas.
     pub fn takers(&self) -> impl Iterator<Item = &Node> {
         self.nodes().filter(|node| node.standing() == Standing::Live && node.mode.is_in_service())
-    }
-
-    /// The racks that new replicas may go to.
-    pub fn racks_of_takers(&self) -> BTreeSet<&str> {
-        self.takers().map(|node| node.identity.rack.as_str()).collect()
     }
 
     /// Nodes in service that are not dead: how many replicas of a block there can be in the long run.

@@ -238,7 +238,8 @@ impl RepairPlanner {
             }
         };
         let nodes = around.cluster.nodes();
-        nodes.filter_map(|node| Some((node.identity.id, reason(node)?))).collect()
+        let told = nodes.filter_map(|node| Some((node.identity.id, reason(node)?)));
+        told.take(NODES_MAX).collect()
     }
 }
 

@@ -16,12 +16,16 @@ use super::pace::Pace;
 use super::progress::Copied;
 use super::task::CopyReason;
 use super::{RepairPlanner, Surroundings, rack_repair};
-use crate::engine::cluster::{Cluster, Uptime};
+use crate::engine::cluster::{Cluster, Node, Uptime};
 use crate::engine::namespace::view::{self, Block};
 use crate::engine::tables::StoreError;
 
 /// Blocks of one node looked at in one call.
 const SLICE_BLOCKS: usize = 128;
+/// Nodes that give in one call.
+const GIVERS_AT_ONCE: usize = 8;
+/// Time between two looks if the first found nothing to begin.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The figures of a node show a move after this time at the latest.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 /// A move that nobody ended counts for so long after its copy is overdue.
@@ -65,6 +69,7 @@ pub(super) struct Balancing {
     threshold_ppm: u64,
     pace: Pace,
     started: Uptime,
+    look_at: Uptime,
     ended: Option<(Uptime, BalanceEnd)>,
     moved: Copied,
     /// Where to go on with each giver.
@@ -106,6 +111,7 @@ impl RepairPlanner {
             threshold_ppm,
             pace: Pace::new(bytes_per_sec),
             started: now,
+            look_at: now,
             ended: None,
             moved: Copied::default(),
             cursors: BTreeMap::new(),
@@ -171,23 +177,30 @@ impl RepairPlanner {
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         self.moves.retain(|_, moved| moved.until > now);
-        let Some(balancing) = self.balancing.as_ref().filter(|each| each.ended.is_none()) else {
-            return Ok(());
-        };
-        let threshold_ppm = balancing.threshold_ppm;
+        let is_due = |each: &&Balancing| each.ended.is_none() && each.look_at <= now;
+        let Some(balancing) = self.balancing.as_ref().filter(is_due) else { return Ok(()) };
         if self.paused || self.queue.waiting_at_once() > 0 {
             return Ok(());
         }
-        let mut balance = balance::weigh(&self.fills(around.cluster), threshold_ppm);
-        for giver in 0..balance.givers.len() {
+        let mut balance = balance::weigh(&self.fills(around.cluster), balancing.threshold_ppm);
+        let is_given = |giver: &balance::Side| !balancing.fruitless.contains(&giver.node);
+        let givers: Vec<usize> = (0..balance.givers.len())
+            .filter(|giver| is_given(&balance.givers[*giver]))
+            .take(GIVERS_AT_ONCE)
+            .collect();
+        let moves_before = self.moves.len();
+        let is_done = givers.is_empty() && self.moves.is_empty();
+        for giver in givers {
             self.move_some_of(now, giver, &mut balance, around)?;
         }
-        let Some(balancing) = &self.balancing else { return Ok(()) };
-        let is_given = |giver: &balance::Side| balancing.fruitless.contains(&giver.node);
-        if self.moves.is_empty() && balance.is_reached() {
+        if is_done && balance.is_reached() {
             self.end_balance(now, BalanceEnd::Reached);
-        } else if self.moves.is_empty() && balance.givers.iter().all(is_given) {
+        } else if is_done {
             self.end_balance(now, BalanceEnd::NothingFits);
+        } else if let Some(balancing) =
+            self.balancing.as_mut().filter(|_| self.moves.len() == moves_before)
+        {
+            balancing.look_at = now + LOOK_EVERY;
         }
         Ok(())
     }
@@ -294,13 +307,16 @@ impl RepairPlanner {
 
     /// How full the nodes are that take part: the live ones in service, with all moves counted as done.
     fn fills(&self, cluster: &Cluster) -> Vec<Fill> {
-        let fill = |node: &crate::engine::cluster::Node| {
+        let mut moving: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+        for each in self.moves.values() {
+            let (coming, _) = moving.entry(each.to).or_default();
+            *coming = coming.saturating_add(each.bytes);
+            let (_, going) = moving.entry(each.from).or_default();
+            *going = going.saturating_add(each.bytes);
+        }
+        let fill = |node: &Node| {
             let id = node.identity.id;
-            let sum = |of: fn(&Move) -> NodeId| -> u64 {
-                let those = self.moves.values().filter(|each| of(each) == id);
-                those.fold(0, |sum: u64, each| sum.saturating_add(each.bytes))
-            };
-            let (coming, going) = (sum(|each| each.to), sum(|each| each.from));
+            let (coming, going) = moving.get(&id).copied().unwrap_or_default();
             let room = node.load.used.saturating_add(node.load.available);
             let used = node.load.used.saturating_add(coming).saturating_sub(going);
             Fill { node: id, used, room }

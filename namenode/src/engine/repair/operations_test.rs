@@ -259,7 +259,7 @@ fn balancing_keeps_to_its_limit_yields_to_repair_and_stops_when_told() {
     world.event(Event::BalanceStarted { threshold_ppm: 20_000, bytes_per_sec: LENGTH });
     let first = copies(&world.poll());
     assert_eq!(first.len(), 1, "one a second");
-    world.advance_to(Duration::from_millis(999));
+    world.advance_to(Duration::from_millis(900));
     assert_eq!(copies(&world.poll()), []);
     world.advance_to(Duration::from_secs(1));
     assert_eq!(copies(&world.poll()).len(), 1);
@@ -336,4 +336,33 @@ fn confirmed_copies_are_counted_and_what_is_left_is_estimated() {
     assert_eq!(world.planner.stats().copied.copies, 1);
     let left = world.planner.progress().estimate(Duration::from_secs(2), 9 * LENGTH);
     assert_eq!(left, Some(Duration::from_secs(9)));
+}
+
+#[test]
+fn blocks_of_a_node_that_moved_to_the_rack_of_the_others_are_spread_again() {
+    let mut world = World::new(&["/a", "/a", "/b", "/b"]);
+    let block = world.file("/f", 3, &[1, 2, 3]);
+    world.poll();
+    world.move_to_rack(3, "/a");
+    assert_eq!(copies(&world.poll()).iter().map(|copy| copy.2).collect::<Vec<_>>(), [4]);
+    world.store(block, 4);
+    settle(&mut world);
+    assert_eq!((world.good(block).len(), world.good(block).contains(&4)), (3, true));
+}
+
+#[test]
+fn when_a_node_dies_every_other_one_copies_at_once_as_much_as_it_may() {
+    let mut world = World::new(&["/a", "/a", "/a", "/b", "/b", "/b"]);
+    for file in 0..60_u32 {
+        let others = [2 + file % 2, 4 + file % 3];
+        world.file(&format!("/f{file}"), 3, &[1, others[0], others[1]]);
+    }
+    world.poll();
+    world.lose(1);
+    world.advance_to(LIVENESS.dead_after);
+    let started = copies(&world.poll());
+    for node in 2..=6 {
+        let receives = started.iter().filter(|copy| copy.2 == node).count();
+        assert_eq!(receives, LIMITS.budget.copies_max, "node {node}: {started:?}");
+    }
 }

@@ -117,6 +117,14 @@ impl World {
         self.register(identity);
     }
 
+    /// The node comes back in another rack, with all it had.
+    pub(super) fn move_to_rack(&mut self, id: u32, rack: &str) {
+        let mut identity = self.cluster.node(NodeId(id)).unwrap().identity.clone();
+        rack.clone_into(&mut identity.rack);
+        self.register(identity);
+        self.confirm(NodeId(id));
+    }
+
     pub(super) fn confirm(&mut self, id: NodeId) {
         if self.cluster.confirm(id) {
             self.event(Event::NodeConfirmed(id));

@@ -188,16 +188,21 @@ async fn a_node_in_maintenance_may_be_away_until_its_time_is_over() {
             report_of(report, 1).node.as_ref().unwrap().state() != wire::NodeState::Live
         })
         .await;
-    for _ in 0..11 {
+    let is_dead = |report: &wire::ReportResponse| {
+        report_of(report, 1).node.as_ref().unwrap().state() == wire::NodeState::Dead
+    };
+    for passed in 1..=11 {
         server.clock.advance(Duration::from_secs(5));
         second.beat().await;
         third.beat().await;
-        server.repair().await;
+        if passed == 2 {
+            server.until("it is dead", is_dead).await;
+        }
     }
     let report = server.report().await;
-    let away = report_of(&report, 1);
-    assert_eq!(away.node.as_ref().unwrap().state(), wire::NodeState::Dead);
-    assert_eq!((away.mode(), report.repairs_running), (NodeMode::Maintenance, 0));
+    assert!(is_dead(&report));
+    let mode = report_of(&report, 1).mode();
+    assert_eq!((mode, report.repairs_running), (NodeMode::Maintenance, 0));
     server.clock.advance(Duration::from_secs(5));
     second.beat().await;
     third.beat().await;
@@ -266,5 +271,32 @@ async fn balancing_is_started_looked_at_and_stopped() {
     let status = super::in_time("one node is balanced", status).await;
     assert_eq!(status.ended, "every datanode is within the threshold");
     balance(Action::Stop, 0).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn when_repair_holds_still_report_health_page_and_metric_say_so() {
+    let server = Server::start().await;
+    let mut nodes = Vec::new();
+    for number in 1..=4 {
+        nodes.push(FakeDatanode::join(&server, number).await);
+    }
+    assert!(server.page("/health").await.contains(r#""state":"serving""#));
+    assert_eq!(server.repair().await.alarm, "");
+    nodes.truncate(1);
+    server.until("repair holds still", |report| report.repair_paused).await;
+    let alarm = server.repair().await.alarm;
+    for part in ["3 datanodes vanished", "600 s", "datanode 2 (h2:9000)", "datanode 4 (h4:9000)"] {
+        assert!(alarm.contains(part), "no {part} in {alarm}");
+    }
+    let health = server.page("/health").await;
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains(r#""state":"degraded""#));
+    let measured = async {
+        // Measured once a second by the clock of the test.
+        server.clock.advance(Duration::from_secs(1));
+        nodes[0].beat().await;
+        while !server.page("/metrics").await.contains("doldam_namenode_repair_paused 1") {}
+    };
+    super::in_time("it is measured", measured).await;
     server.stop().await;
 }

@@ -68,9 +68,10 @@ impl fmt::Display for BalanceRecord {
         if balance.threshold_ppm == 0 {
             return formatter.write_str("not balancing");
         }
-        match balance.running {
-            true => formatter.write_str("balancing")?,
-            false => write!(formatter, "balancing ended: {}", balance.ended)?,
+        if balance.running {
+            formatter.write_str("balancing")?;
+        } else {
+            write!(formatter, "balancing ended: {}", balance.ended)?;
         }
         write!(
             formatter,

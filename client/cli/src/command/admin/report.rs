@@ -65,9 +65,10 @@ impl fmt::Display for ReportRecord {
             grouped(report.corrupt),
             grouped(report.missing)
         )?;
-        let paused = match report.repair_paused {
-            true => ", PAUSED: too many datanodes are gone; see `doldam admin repair`",
-            false => "",
+        let paused = if report.repair_paused {
+            ", PAUSED: too many datanodes are gone; see `doldam admin repair`"
+        } else {
+            ""
         };
         writeln!(
             formatter,
