@@ -1,4 +1,7 @@
-//! What administrators see: the cluster's report, and the health of files.
+//! What administrators see: the cluster's report, the health of files, and repair; and what they do about it.
+
+mod operations;
+mod repair;
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,6 +16,10 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
+pub use self::repair::{
+    AtRisk, BalanceReport, CopyReason, NodeMode, NodeReason, RepairReport, RunningCopy,
+    WaitingBlock,
+};
 use crate::error::ClientError;
 use crate::metadata::{Metadata, bad_answer};
 
@@ -77,6 +84,18 @@ pub struct DatanodeReport {
     pub version: String,
     /// Data folders it gave up.
     pub failed_volumes: Vec<String>,
+    /// What an administrator decided about it.
+    pub mode: NodeMode,
+    /// Of its maintenance.
+    pub maintenance_left_ms: u64,
+    /// The end of its maintenance, since the Unix epoch; 0 if it is in none.
+    pub maintenance_until_ms: u64,
+    /// Draining: blocks that still have a replica here. In maintenance: blocks with too few live replicas elsewhere.
+    pub blocks_left: u64,
+    /// Draining or in maintenance: blocks that are being written here.
+    pub open_blocks_left: u64,
+    /// Draining or in maintenance, and nothing is left to be done: it is decommissioned, or may go for a while.
+    pub safe_to_stop: bool,
 }
 
 /// How a block, or a file by the worst of its blocks, is doing; from best to worst.
@@ -209,6 +228,12 @@ impl TryFrom<wire::DatanodeReport> for DatanodeReport {
             active_streams: report.active_streams,
             version: report.version,
             failed_volumes: report.failed_volumes,
+            mode: report.mode.try_into()?,
+            maintenance_left_ms: report.maintenance_left_ms,
+            maintenance_until_ms: report.maintenance_until_ms,
+            blocks_left: report.blocks_left,
+            open_blocks_left: report.open_blocks_left,
+            safe_to_stop: report.safe_to_stop,
         })
     }
 }

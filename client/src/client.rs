@@ -327,6 +327,11 @@ impl Client {
         crate::get::get_file(&self.inner, parse(source.as_ref())?, target, options).await
     }
 
+    /// The namenode's side.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
     /// The state of the cluster.
     ///
     /// # Errors

@@ -55,8 +55,11 @@ mod session;
 mod source;
 mod writer;
 
-pub use admin::{BlockHealth, ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckStream};
 pub use append::AppendOptions;
+pub use admin::{
+    AtRisk, BalanceReport, BlockHealth, ClusterReport, CopyReason, DatanodeReport, FsckBlock,
+    FsckFile, FsckStream, NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
+};
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
 pub use create::{CreateOptions, WriteOptions};

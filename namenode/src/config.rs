@@ -54,6 +54,12 @@ pub struct NamenodeConfig {
     pub repair_copy_timeout: HumanDuration,
     /// Bytes per second below which a repair copy is given up.
     pub repair_rate_min: ByteSize,
+    /// Bytes per second of all repair copies of the cluster together; 0 is no limit.
+    pub repair_bytes_per_sec: ByteSize,
+    /// Bytes per second of all copies that balance the cluster, unless `admin balance` says otherwise; 0 is no limit.
+    pub balance_bytes_per_sec: ByteSize,
+    /// Live replicas that a block must have elsewhere while a datanode that holds it is in maintenance.
+    pub maintenance_live_replicas: usize,
     /// Repair holds still while more than this share of the nodes, in percent, vanished at once...
     pub repair_pause_percent: usize,
     /// ... and at least this many...
@@ -84,6 +90,9 @@ impl Default for NamenodeConfig {
             repair_bytes_per_node: ByteSize(512 << 20),
             repair_copy_timeout: HumanDuration(Duration::from_secs(30)),
             repair_rate_min: ByteSize(4 << 20),
+            repair_bytes_per_sec: ByteSize(0),
+            balance_bytes_per_sec: ByteSize(64 << 20),
+            maintenance_live_replicas: 1,
             repair_pause_percent: 50,
             repair_pause_nodes: 3,
             repair_pause_window: HumanDuration(Duration::from_mins(10)),
@@ -174,6 +183,7 @@ impl NamenodeConfig {
             },
             copy_timeout: self.repair_copy_timeout.0,
             copy_rate_min: self.repair_rate_min.0,
+            bytes_per_sec: self.repair_bytes_per_sec.0,
             tracked_max: REPAIR_TRACKED_MAX,
         }
     }

@@ -6,6 +6,7 @@
 pub(crate) mod hub;
 pub(crate) mod leases;
 pub(crate) mod links;
+pub(crate) mod questions;
 mod reports;
 pub(crate) mod upkeep;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use doldam_proto::FsError;
 use doldam_proto::id::{JournalIndex, NodeId};
 use doldam_proto::wire::command::Change;
-use doldam_proto::wire::{Order, Outcome, outcome};
+use doldam_proto::wire::{Order, Outcome, SetNodeModeCommand, outcome};
 use doldam_runtime::tasks::BackgroundTasks;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -27,6 +28,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use self::hub::{Hub, NodeMessage};
+use self::questions::Question;
 use self::upkeep::Upkeep;
 use crate::driver::{Driver, News};
 use crate::engine::cluster::inventory::Inventory;
@@ -60,6 +62,7 @@ pub(crate) struct Control {
     inventory: Inventory,
     chance: Chance,
     messages: mpsc::Receiver<NodeMessage>,
+    questions: mpsc::Receiver<Question>,
     /// Changes that wait for their turn to be proposed.
     wanted: VecDeque<Change>,
     proposals: FuturesUnordered<BoxFuture<'static, Proposed>>,
@@ -76,7 +79,7 @@ impl Control {
     pub(crate) fn new(
         driver: Driver,
         hub: Arc<Hub>,
-        messages: mpsc::Receiver<NodeMessage>,
+        (messages, questions): (mpsc::Receiver<NodeMessage>, mpsc::Receiver<Question>),
         limits: RepairLimits,
         upkeep: Upkeep,
         seed: u64,
@@ -90,6 +93,7 @@ impl Control {
             inventory: Inventory::default(),
             chance: Chance::new(seed),
             messages,
+            questions,
             wanted: VecDeque::new(),
             proposals: FuturesUnordered::new(),
             upkeep,
@@ -114,6 +118,7 @@ impl Control {
                 _ = tick.tick() => self.tick(),
                 Some(done) = self.proposals.next() => self.take_proposed(done, &mut events),
                 Some(message) = self.messages.recv() => self.take_messages(message, &mut events),
+                Some(question) = self.questions.recv() => self.answer(question),
                 () = self.hub.has_transitions() => {}
                 () = next_durable(&self.driver, self.outgoing.front()) => {}
                 () = self.driver.has_news() => {}
@@ -129,6 +134,7 @@ impl Control {
     fn work(&mut self, events: Vec<Event>) {
         let now = self.hub.now();
         let transitions = self.hub.take_transitions();
+        self.wanted.extend(transitions.iter().filter_map(end_of_maintenance));
         let (actions, index) = self.plan(now, transitions, events);
         let orders = self.sort_out(actions);
         if !orders.is_empty() {
@@ -145,6 +151,7 @@ impl Control {
         }
         let stats = self.planner.stats();
         self.note_pause(&stats);
+        self.note_maintenance();
         let recovery = self.recovery.stats();
         self.note_stuck(&recovery);
         self.hub.set_repair(stats, recovery);
@@ -276,6 +283,17 @@ impl Control {
     }
 }
 
+/// What makes the end of a maintenance durable: unless another was begun meanwhile, its node is in service.
+fn end_of_maintenance(transition: &Transition) -> Option<Change> {
+    let Transition::MaintenanceOver(node, until_ms) = transition else { return None };
+    info!(%node, "the maintenance of a datanode is over");
+    Some(Change::SetNodeMode(SetNodeModeCommand {
+        node_id: node.0,
+        only_if_until_ms: *until_ms,
+        ..SetNodeModeCommand::default()
+    }))
+}
+
 /// Resolves when the next batch of orders may go out; never if there is none.
 async fn next_durable(driver: &Driver, next: Option<&(JournalIndex, Orders)>) {
     match next {
@@ -294,6 +312,9 @@ fn event_of(transition: Transition, inventory: &mut Inventory) -> Option<Event> 
         Transition::Live(node) => Some(Event::NodeLive(node)),
         Transition::Suspect(node) => Some(Event::NodeSuspect(node)),
         Transition::Dead(node) => Some(Event::NodeDead(node)),
+        Transition::ModeChanged(node) | Transition::MaintenanceOver(node, _) => {
+            Some(Event::ModeChanged(node))
+        }
         Transition::CloseStream(..) => None, // The hub closes it.
     }
 }

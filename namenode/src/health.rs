@@ -9,6 +9,11 @@ use prometheus_client::registry::Registry;
 
 use crate::control::hub::Hub;
 use crate::driver::Driver;
+use crate::engine::cluster::Mode;
+
+/// What is said while repair holds still.
+const PAUSED: &str =
+    "repair holds still: so many datanodes vanished at once that it may be the network";
 
 /// What the pages look at.
 #[derive(Default)]
@@ -33,7 +38,7 @@ impl Status {
         let repair = hub.repair();
         let cluster = hub.cluster();
         Health::new(true)
-            .with("state", "serving")
+            .with("state", if repair.paused { "degraded" } else { "serving" })
             .with("cluster", driver.cluster_id().to_string())
             .with("nodes_live", cluster.count(NodeState::Live))
             .with("nodes_suspect", cluster.count(NodeState::Suspect))
@@ -41,6 +46,7 @@ impl Status {
             .with("under_replicated_blocks", repair.counts.under_replicated)
             .with("missing_blocks", repair.counts.missing)
             .with("repair_paused", repair.paused)
+            .with("alarm", if repair.paused { PAUSED } else { "" })
     }
 
     fn page(&self) -> String {
@@ -55,11 +61,16 @@ impl Status {
                 NodeState::Suspect => "suspect",
                 NodeState::Dead => "dead",
             };
+            let mode = match node.mode {
+                Mode::InService => "",
+                Mode::Draining { .. } => ", draining",
+                Mode::Maintenance { .. } => ", in maintenance",
+            };
             let load = &node.load;
             // Writing to a string cannot fail.
             let _ = writeln!(
                 page,
-                "<tr><td>{}<td>{}<td>{}<td>{state}<td>{}<td>{}<td>{}</tr>",
+                "<tr><td>{}<td>{}<td>{}<td>{state}{mode}<td>{}<td>{}<td>{}</tr>",
                 address.id,
                 escape_html(&address.address),
                 escape_html(&address.rack),

@@ -29,11 +29,12 @@ use tracing::info;
 pub use self::config::{BadSetting, NamenodeConfig};
 use self::control::hub::Hub;
 use self::control::leases::Leases;
+use self::control::questions::QUESTIONS_WAITING_MAX;
 use self::control::upkeep::Upkeep;
 use self::control::{Control, MESSAGES_WAITING_MAX};
 pub use self::driver::StartError;
 use self::driver::{Driver, DriverOptions};
-use self::engine::cluster::{Cluster, NodeIdentity};
+use self::engine::cluster::{Cluster, Mode, NodeIdentity};
 use self::engine::namespace::view;
 use self::health::Status;
 use self::metrics::Metrics;
@@ -151,13 +152,15 @@ async fn start_control(
 ) -> Result<Arc<Hub>, NamenodeError> {
     let now = seams.clock.now();
     let known = driver.read(|tables| Ok(view::nodes(tables)?)).await;
-    let known = known.map_err(NamenodeError::State)?.into_iter().map(|node| NodeIdentity {
+    let known = known.map_err(NamenodeError::State)?;
+    let identities = known.iter().map(|node| NodeIdentity {
         id: node.id,
         uuid: node.uuid,
-        address: node.address,
-        rack: node.rack,
+        address: node.address.clone(),
+        rack: node.rack.clone(),
     });
-    let cluster = Cluster::new(config.liveness(), known, now);
+    let cluster = Cluster::new(config.liveness(), identities, now)
+        .with_maintenance_live_min(config.maintenance_live_replicas);
     let mut leases = Leases::new(config.lease_soft.0, config.lease_hard.0);
     let mut after = None;
     loop {
@@ -172,12 +175,20 @@ async fn start_control(
         }
     }
     let (sender, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
+    let (asking, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
     let clock = Arc::clone(&seams.clock);
-    let hub = Arc::new(Hub::new(Arc::clone(&clock), cluster, leases, driver.epoch(), sender));
+    let ways_in = (sender, asking);
+    let hub = Arc::new(Hub::new(Arc::clone(&clock), cluster, leases, driver.epoch(), ways_in));
+    for node in &known {
+        let mode = Mode::of(node.decision, now, clock.wall_ms());
+        if mode != Mode::InService {
+            hub.set_mode(node.id, mode);
+        }
+    }
     let upkeep = Upkeep::new(clock, Arc::clone(metrics), config.request_retention.0);
     let (control_hub, seed) = (Arc::clone(&hub), seams.random.next_u64());
-    let control =
-        Control::new(driver.clone(), control_hub, messages, config.repair(), upkeep, seed);
+    let inbox = (messages, questions);
+    let control = Control::new(driver.clone(), control_hub, inbox, config.repair(), upkeep, seed);
     tasks.spawn_critical("control", control.run(tasks.clone()));
     Ok(hub)
 }

@@ -37,7 +37,7 @@ macro_rules! methods {
 methods! {
     Hello, Mkdir, Create, AllocateBlock, CommitBlocks, Complete, RecoverBlock, Flush, Append, Abandon,
     RenewLease, Locate, Stat, StatBatch, List, Rename, Delete, SetReplication, SetTimes,
-    ReportBadReplica, Register, Heartbeat, Report, Fsck,
+    ReportBadReplica, Register, Heartbeat, Report, Fsck, Repair, SetNodeMode, Balance,
 }
 
 /// How a call ended.
@@ -131,6 +131,14 @@ pub struct Gauges {
     pub blocks: Gauge,
     pub garbage: Gauge,
     pub proposals_waiting: Gauge,
+    pub nodes_draining: Gauge,
+    pub nodes_in_maintenance: Gauge,
+    pub drain_replicas_left: Gauge,
+    pub repair_todo_bytes: Gauge,
+    pub balance_moves_running: Gauge,
+    pub repair_copies: Counter,
+    pub repair_copied_bytes: Counter,
+    pub repair_failures: Counter,
 }
 
 impl Metrics {
@@ -195,7 +203,7 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 18] = [
+        let gauges: [(&str, &str, &Gauge); 22] = [
             ("nodes_live", "Datanodes heard of lately", &self.nodes_live),
             (
                 "nodes_suspect",
@@ -234,9 +242,26 @@ impl Gauges {
             ("blocks", "Committed blocks", &self.blocks),
             ("garbage", "Unlinked files and directories yet to be collected", &self.garbage),
             ("proposals_waiting", "Changes waiting to be decided", &self.proposals_waiting),
+            ("nodes_draining", "Datanodes that are to be emptied", &self.nodes_draining),
+            ("nodes_in_maintenance", "Datanodes that may be away", &self.nodes_in_maintenance),
+            (
+                "drain_replicas_left",
+                "Replicas in the sets of their blocks on draining datanodes",
+                &self.drain_replicas_left,
+            ),
+            ("repair_todo_bytes", "Bytes of copies that wait or run", &self.repair_todo_bytes),
+            ("balance_moves_running", "Copies under way to balance", &self.balance_moves_running),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
+        }
+        let counters: [(&str, &str, &Counter); 3] = [
+            ("repair_copies", "Replicas that were copied and confirmed", &self.repair_copies),
+            ("repair_copied_bytes", "Their bytes", &self.repair_copied_bytes),
+            ("repair_failures", "Copies that failed or were overdue", &self.repair_failures),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
         }
     }
 }

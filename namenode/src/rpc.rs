@@ -9,6 +9,8 @@ mod client_service;
 mod datanode_service;
 mod fsck;
 mod locate;
+mod node_mode;
+mod repair;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::config::NamenodeConfig;
 use crate::control::hub::Hub;
 use crate::driver::Driver;
 use crate::engine::placement::Chance;
+use crate::engine::repair::rack_repair;
 use crate::metrics::{CallOutcome, Method, Metrics};
 
 /// What the services work with.
@@ -44,6 +47,9 @@ pub(crate) struct Context {
     pub(crate) seams: Seams,
     pub(crate) config: NamenodeConfig,
     pub(crate) stopping: CancellationToken,
+    /// Held while an administrator's decision about a node is made durable and told to the cluster view: the two are of
+    /// one order.
+    pub(crate) deciding: tokio::sync::Mutex<()>,
 }
 
 /// The services, ready to be served.
@@ -69,7 +75,8 @@ impl Context {
         config: NamenodeConfig,
         tasks: &BackgroundTasks,
     ) -> Self {
-        Self { driver, hub, metrics, seams, config, stopping: tasks.stopping() }
+        let (stopping, deciding) = (tasks.stopping(), tokio::sync::Mutex::default());
+        Self { driver, hub, metrics, seams, config, stopping, deciding }
     }
 
     /// Answers a call and counts it.
@@ -105,15 +112,19 @@ impl Context {
         nodes.iter().filter_map(address).collect()
     }
 
-    /// Sees to it that blocks committed with a holder that is not live are looked at by repair.
+    /// Sees to it that blocks are looked at by repair that were committed with a holder that is not live or not in
+    /// service, or on one rack while there are others.
     fn look_at_commits(&self, commits: &[wire::BlockCommit]) {
         let cluster = self.hub.cluster();
-        let is_live = |node: &u32| cluster.standing(NodeId(*node)).is_live();
-        let doubtful: Vec<BlockId> = commits
-            .iter()
-            .filter(|commit| !commit.node_ids.iter().all(is_live))
-            .map(|commit| BlockId(commit.block_id))
-            .collect();
+        let is_sound = |node: &NodeId| {
+            cluster.standing(*node).is_live() && cluster.mode(*node).is_in_service()
+        };
+        let is_doubtful = |commit: &&wire::BlockCommit| {
+            let holders: Vec<NodeId> = commit.node_ids.iter().copied().map(NodeId).collect();
+            !holders.iter().all(is_sound) || rack_repair::needs_spreading(&holders, &cluster)
+        };
+        let doubtful = commits.iter().filter(is_doubtful).map(|commit| BlockId(commit.block_id));
+        let doubtful: Vec<BlockId> = doubtful.collect();
         drop(cluster);
         for block in doubtful {
             self.hub.note_doubtful(block);

@@ -226,6 +226,14 @@ fn option_step(action: &str, refusal: Option<&FsError>) -> Option<&'static str> 
         ("move", FsError::AlreadyExists { .. }) => {
             Some("choose another name, or add --replace to replace what is there")
         }
+        ("decommission" | "recommission" | "maintain", FsError::InvalidArgument { field, .. })
+            if field == "node" =>
+        {
+            Some("name a datanode by its id, HOST:PORT or host; `doldam admin report` lists them")
+        }
+        ("decommission", FsError::NotAllowed { .. }) => Some(
+            "add datanodes or lower the replication (`doldam setrep`), or add --force to accept fewer replicas",
+        ),
         _ => None,
     }
 }

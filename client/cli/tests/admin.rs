@@ -1,4 +1,4 @@
-//! `admin report`, `df` and `bench`: the cluster as a whole.
+//! `admin`, `df` and `bench`: the cluster as a whole, and datanodes that leave it.
 
 mod support;
 
@@ -55,4 +55,89 @@ fn benchmarks_measure_and_clean_up() {
     assert_eq!(cluster.run(&["ls", "/"]).ok().text(), "", "everything is deleted afterwards");
     let text = cluster.run(&["bench", "io", "--size", "1000", "--runs", "1"]).ok();
     assert!(text.text().contains("put from memory"), "{}", text.text());
+}
+
+#[test]
+fn a_datanode_is_drained_taken_back_and_sent_into_maintenance() {
+    let cluster = Cluster::with_datanodes(4);
+    for file in 0..4 {
+        cluster.store(&format!("/{file}"), vec![file; 100_000]);
+    }
+    let report = &cluster.run(&["--json", "admin", "report"]).ok().json()[0];
+    let address = report["datanodes"][0]["address"].as_str().unwrap().to_owned();
+    assert_eq!(report["datanodes"][0]["mode"], "in_service");
+
+    let drained = cluster.run(&["--json", "admin", "decommission", "--wait", &address]).ok();
+    let record = &drained.json()[0];
+    assert_eq!((&record["mode"], &record["blocks_left"]), (&"draining".into(), &0.into()));
+    assert_eq!(record["safe_to_stop"], true);
+    let again = cluster.run(&["admin", "decommission", "1"]).ok();
+    assert!(again.text().contains("decommissioned, may be stopped"), "{}", again.text());
+    let report = cluster.run(&["admin", "report"]).ok();
+    assert!(report.text().contains("live, decommissioned, may be stopped"), "{}", report.text());
+    assert!(report.text().contains("1 draining or in maintenance"), "{}", report.text());
+    cluster.run(&["fsck", "/"]).ok();
+
+    let back = cluster.run(&["admin", "recommission", "1"]).ok();
+    assert!(back.text().contains("in service"), "{}", back.text());
+    let away = ["admin", "maintenance", "--for", "1h", "--wait", "2", "3"];
+    let away = cluster.run(&away).ok();
+    assert_eq!(away.text().lines().count(), 2, "{}", away.text());
+    assert!(away.text().contains("in maintenance, may be stopped; ends in 3"), "{}", away.text());
+    cluster.run(&["admin", "recommission", "2", "3"]).ok();
+}
+
+#[test]
+fn what_cannot_be_done_with_a_datanode_says_what_to_do_and_the_rest_is_done() {
+    let cluster = Cluster::start();
+    cluster.store("/file", "content");
+    let refused = cluster.run(&["admin", "decommission", "1"]).expect(2);
+    refused.says(&["datanode 1 (", "3 replicas", "2 datanodes are in service", "add --force"]);
+    let unknown = cluster.run(&["admin", "recommission", "nowhere", "2"]).expect(4);
+    assert!(unknown.text().contains("in service"), "{}", unknown.text());
+    unknown.says(&["cannot recommission nowhere", "no datanode", "3 (127.0.0.1:", "admin report"]);
+    let ambiguous = cluster.run(&["admin", "maintenance", "--for", "1h", "127.0.0.1"]).expect(2);
+    ambiguous.says(&["runs several datanodes"]);
+    let forced = ["admin", "decommission", "--force", "--wait", "--wait-max", "60s", "1"];
+    cluster.run(&forced).ok();
+    cluster.run(&["admin", "maintenance", "1"]).expect(2).says(&["--for"]);
+    assert_eq!(cluster.content("/file"), b"content");
+}
+
+#[test]
+fn repair_is_shown_with_what_waits_and_why() {
+    let cluster = Cluster::with_datanodes(2);
+    cluster.store("/file", "content");
+    let calm = cluster.run(&["admin", "repair"]).ok();
+    assert!(calm.text().contains("at risk      nothing"), "{}", calm.text());
+    assert!(calm.text().contains("balance      not balancing"), "{}", calm.text());
+    cluster.run(&["setrep", "3", "/file"]).ok();
+    let waiting = loop {
+        let repair = cluster.run(&["--json", "admin", "repair"]).ok().json().remove(0);
+        if repair["blocks"][0]["retry_ms"].is_number() {
+            break repair;
+        }
+    };
+    assert_eq!(waiting["blocks"][0]["path"], "/file");
+    assert_eq!(waiting["at_risk"][0], serde_json::json!({ "live": 2, "blocks": 1 }));
+    let text = cluster.run(&["admin", "repair"]).ok();
+    let told = "of /file: 2 of 3 live: no datanode can take another replica; again in ";
+    assert!(text.text().contains(told), "{}", text.text());
+    assert!(text.text().contains("at risk      1 block with 2 live"), "{}", text.text());
+}
+
+#[test]
+fn balancing_is_started_shown_waited_for_and_stopped() {
+    let cluster = Cluster::start();
+    let status = &cluster.run(&["--json", "admin", "balance", "--status"]).ok().json()[0];
+    assert_eq!((&status["running"], &status["threshold_ppm"]), (&false.into(), &0.into()));
+    let arguments = ["--json", "admin", "balance", "--threshold", "5", "--bandwidth", "1MiB", "-w"];
+    let ended = &cluster.run(&arguments).ok().json()[0];
+    assert_eq!(ended["ended"], "every datanode is within the threshold");
+    assert_eq!(
+        (&ended["threshold_ppm"], &ended["bytes_per_sec"]),
+        (&50_000.into(), &1_048_576.into())
+    );
+    cluster.run(&["admin", "balance", "--stop"]).ok();
+    cluster.run(&["admin", "balance", "--threshold", "100"]).expect(2).says(&["less than 100 %"]);
 }

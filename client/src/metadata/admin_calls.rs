@@ -5,12 +5,12 @@ use doldam_proto::limits::GRPC_MESSAGE_BYTES_MAX;
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::{self, admin_service_client::AdminServiceClient};
 use futures::{Stream, StreamExt};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
 
 use super::retry::{Retry, cause_of};
-use super::{Endpoint, Metadata, prepare, within_deadline};
-use crate::admin::ClusterReport;
+use super::{Endpoint, Metadata, bad_answer, prepare, within_deadline};
+use crate::admin::{BalanceReport, ClusterReport, DatanodeReport, RepairReport};
 use crate::error::{ClientError, NamenodeFailure};
 
 fn service(endpoint: &Endpoint) -> AdminServiceClient<Channel> {
@@ -21,14 +21,61 @@ fn service(endpoint: &Endpoint) -> AdminServiceClient<Channel> {
 
 impl Metadata {
     pub(crate) async fn report(&self) -> Result<ClusterReport, ClientError> {
+        let request = wire::ReportRequest {};
+        let answer = self.ask("report", request, |mut service, request| async move {
+            service.report(request).await
+        });
+        answer.await?.try_into()
+    }
+
+    pub(crate) async fn repair(
+        &self,
+        request: wire::RepairRequest,
+    ) -> Result<RepairReport, ClientError> {
+        let answer = self.ask("repair", request, |mut service, request| async move {
+            service.repair(request).await
+        });
+        answer.await?.try_into()
+    }
+
+    pub(crate) async fn set_node_mode(
+        &self,
+        request: wire::SetNodeModeRequest,
+    ) -> Result<DatanodeReport, ClientError> {
+        let answer = self.ask("set node mode", request, |mut service, request| async move {
+            service.set_node_mode(request).await
+        });
+        let node = answer.await?.node.ok_or_else(|| bad_answer("no datanode"))?;
+        node.try_into()
+    }
+
+    pub(crate) async fn balance(
+        &self,
+        request: wire::BalanceRequest,
+    ) -> Result<BalanceReport, ClientError> {
+        let answer = self.ask("balance", request, |mut service, request| async move {
+            service.balance(request).await
+        });
+        Ok(answer.await?.status.unwrap_or_default().into())
+    }
+
+    /// Makes one call, again after failures that may pass: none of them does harm if it is made twice.
+    async fn ask<Q: Clone, A, F>(
+        &self,
+        operation: &'static str,
+        question: Q,
+        call: impl Fn(AdminServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<A, ClientError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let trace = self.new_trace();
-        let mut retry = Retry::new(self, "report", self.patience());
+        let mut retry = Retry::new(self, operation, self.patience());
         loop {
             let (endpoint, within) = retry.next().await?;
-            let request = prepare(wire::ReportRequest {}, within, &trace);
-            let mut service = service(endpoint);
-            match within_deadline(within, service.report(request)).await {
-                Ok(report) => return report.into_inner().try_into(),
+            let request = prepare(question.clone(), within, &trace);
+            match within_deadline(within, call(service(endpoint), request)).await {
+                Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => retry.failed(endpoint, &status)?,
             }
         }
@@ -46,7 +93,7 @@ impl Metadata {
         let (endpoint, files) = loop {
             let (endpoint, within) = retry.next().await?;
             let mut request =
-                tonic::Request::new(wire::FsckRequest { path: path.to_string(), only_findings });
+                Request::new(wire::FsckRequest { path: path.to_string(), only_findings });
             // Its deadline is that of each file, not of the walk.
             doldam_runtime::telemetry::inject_trace(request.metadata_mut(), &trace);
             let mut service = service(endpoint);

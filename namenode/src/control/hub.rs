@@ -9,13 +9,16 @@ use doldam_proto::fingerprint::{Fingerprint, ReplicaId};
 use doldam_proto::id::{BlockId, Epoch, InodeId, NodeId};
 use doldam_runtime::clock::{Clock, Uptime};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::leases::Leases;
 use super::links::Links;
+use super::questions::{Question, Questions, RepairView};
 use crate::engine::cluster::capacity::{Reservations, Reserved};
-use crate::engine::cluster::{Cluster, Load, NodeIdentity, NotRegistered, Session, Transition};
 use crate::engine::recovery::{RecoveredReplica, RecoveryStats};
+use crate::engine::cluster::{
+    Cluster, Load, Mode, NodeIdentity, NotRegistered, Session, Transition,
+};
 use crate::engine::repair::{Event, RepairStats};
 
 /// A datanode's message, checked, on its way to the control loop.
@@ -50,7 +53,9 @@ pub(crate) struct Hub {
     leases: Mutex<Leases>,
     doubtful: Mutex<Vec<BlockId>>,
     repair: Mutex<(RepairStats, RecoveryStats)>,
+    maintenance_left: Mutex<BTreeMap<NodeId, u64>>,
     messages: mpsc::Sender<NodeMessage>,
+    questions: Questions,
     /// The datanodes' streams.
     pub(crate) links: Links,
 }
@@ -61,7 +66,7 @@ impl Hub {
         cluster: Cluster,
         leases: Leases,
         epoch: Epoch,
-        messages: mpsc::Sender<NodeMessage>,
+        (messages, questions): (mpsc::Sender<NodeMessage>, Questions),
     ) -> Self {
         Self {
             clock,
@@ -72,7 +77,9 @@ impl Hub {
             leases: Mutex::new(leases),
             doubtful: Mutex::default(),
             repair: Mutex::default(),
+            maintenance_left: Mutex::default(),
             messages,
+            questions,
             links: Links::new(epoch),
         }
     }
@@ -216,6 +223,33 @@ impl Hub {
     /// The latest figures of repair.
     pub(crate) fn repair(&self) -> RepairStats {
         self.repair.lock().0
+    }
+
+    /// An administrator's decision about a node is durable.
+    pub(crate) fn set_mode(&self, node: NodeId, mode: Mode) {
+        let mut cluster = self.cluster.write();
+        let transition = cluster.set_mode(node, mode);
+        self.note(transition.into_iter().collect());
+    }
+
+    pub(crate) fn set_maintenance_left(&self, left: BTreeMap<NodeId, u64>) {
+        *self.maintenance_left.lock() = left;
+    }
+
+    /// Blocks of a node in maintenance that have too few live replicas elsewhere; `None` if that is not known yet.
+    pub(crate) fn maintenance_left(&self, node: NodeId) -> Option<u64> {
+        self.maintenance_left.lock().get(&node).copied()
+    }
+
+    /// Repair at this moment; `None` if too many ask, or the control loop has ended.
+    pub(crate) async fn ask_repair(
+        &self,
+        blocks_max: usize,
+        copies_max: usize,
+    ) -> Option<RepairView> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.try_send(Question { blocks_max, copies_max, answer }).ok()?;
+        answered.await.ok()
     }
 
     /// The control loop is told of an event that did not come with a datanode's message.

@@ -12,12 +12,15 @@ use doldam_proto::wire::{
     outcome,
 };
 use doldam_runtime::clock::{Clock, Uptime};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tracing::info;
 
 use super::hub::Hub;
 use crate::driver::Driver;
+use crate::engine::cluster::Mode;
 use crate::engine::namespace::view;
-use crate::metrics::Metrics;
+use crate::metrics::{Gauges, Metrics};
 
 /// Blocks, names and inodes collected by one command.
 const GARBAGE_ITEMS: u32 = 500;
@@ -130,16 +133,22 @@ impl Upkeep {
 
     fn measure(&self, driver: &Driver, hub: &Hub) {
         let gauges = &self.metrics.gauges;
-        let set = |gauge: &prometheus_client::metrics::gauge::Gauge, value: u64| {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
         {
             let cluster = hub.cluster();
             set(&gauges.nodes_live, cluster.count(NodeState::Live) as u64);
             set(&gauges.nodes_suspect, cluster.count(NodeState::Suspect) as u64);
             set(&gauges.nodes_dead, cluster.count(NodeState::Dead) as u64);
         }
+        measure_leaving(gauges, driver, hub);
         let repair = hub.repair();
+        set(&gauges.repair_todo_bytes, repair.todo_bytes);
+        set(&gauges.balance_moves_running, repair.moves_running as u64);
+        let count = |counter: &Counter, total: u64| {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        count(&gauges.repair_copies, repair.copied.copies);
+        count(&gauges.repair_copied_bytes, repair.copied.bytes);
+        count(&gauges.repair_failures, repair.failures);
         set(&gauges.missing, repair.counts.missing);
         set(&gauges.repairs_running, repair.running as u64);
         set(&gauges.repairs_waiting, repair.waiting as u64);
@@ -160,6 +169,34 @@ impl Upkeep {
             set(&gauges.blocks, totals.blocks);
             set(&gauges.garbage, totals.garbage);
         }
+    }
+}
+
+fn set(gauge: &Gauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+/// Nodes that administrators took out of service, and what is left on those that are drained.
+fn measure_leaving(gauges: &Gauges, driver: &Driver, hub: &Hub) {
+    let (mut draining, mut in_maintenance) = (Vec::new(), 0);
+    for node in hub.cluster().nodes() {
+        match node.mode {
+            Mode::InService => {}
+            Mode::Draining { .. } => draining.push(node.identity.id),
+            Mode::Maintenance { .. } => in_maintenance += 1,
+        }
+    }
+    set(&gauges.nodes_draining, draining.len() as u64);
+    set(&gauges.nodes_in_maintenance, in_maintenance);
+    let (left, _) = driver.peek(|tables| {
+        let mut left = 0;
+        for node in &draining {
+            left += view::replica_sum(tables, *node)?.count;
+        }
+        Ok(left)
+    });
+    if let Ok(left) = left {
+        set(&gauges.drain_replicas_left, left);
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod capacity;
 pub mod inventory;
 pub mod liveness;
+pub mod mode;
 pub mod node;
 pub mod topology;
 
@@ -16,6 +17,7 @@ use doldam_proto::id::{NodeId, NodeUuid};
 use doldam_proto::node::{NodeAddress, NodeState};
 
 pub use liveness::{LivenessLimits, NotRegistered, Transition};
+pub use mode::Mode;
 pub use node::{Load, Node, NodeIdentity, Session, Standing};
 
 /// Time since the namenode started, on a monotonic clock.
@@ -27,6 +29,7 @@ pub struct Cluster {
     limits: LivenessLimits,
     nodes: BTreeMap<NodeId, Node>,
     sessions: u64,
+    maintenance_live_min: usize,
 }
 
 impl Cluster {
@@ -37,7 +40,8 @@ impl Cluster {
         now: Uptime,
     ) -> Self {
         let awaited = |identity: NodeIdentity| (identity.id, Node::awaited(identity, now));
-        Self { limits, nodes: known.into_iter().map(awaited).collect(), sessions: 0 }
+        let nodes = known.into_iter().map(awaited).collect();
+        Self { limits, nodes, sessions: 0, maintenance_live_min: 1 }
     }
 
     /// The node with this id.

@@ -6,16 +6,27 @@
 //! ([`Event::Proposed`]). Whatever it forgets (a restart, a full queue) the durable state and the inventories of the
 //! datanodes bring up again, so nothing of it is stored.
 //!
+//! Four policies say what a block needs besides its number of replicas: [`drain`], [`maintenance`], [`rack_repair`],
+//! and [`balance`], which is carried out by [`moves`]. [`explain`] says why a block waits.
+//!
 //! What it promises: a copy comes from a live node only; a replica is dropped only after it has durably left its
 //! set, and only while enough others stay that are known to be there; the limits per node hold.
 
 pub mod assess;
+pub mod balance;
 pub mod budget;
+pub mod drain;
 pub mod drops;
+pub mod explain;
 mod intake;
+pub mod maintenance;
+pub mod moves;
+pub mod pace;
 pub mod pause;
 mod plan;
+pub mod progress;
 pub mod queue;
+pub mod rack_repair;
 pub mod scan;
 pub mod task;
 pub mod trim;
@@ -29,16 +40,21 @@ use doldam_proto::id::{BlockId, Generation, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Order, order};
 
-use self::budget::{Budget, BudgetLimits};
+use self::assess::Assessment;
+use self::budget::{Budget, BudgetLimits, Hand};
 use self::drops::{Drops, Verifications};
+use self::moves::{Balancing, Move};
+use self::pace::Pace;
 use self::pause::PauseLimits;
+use self::progress::{Copied, Progress};
 use self::queue::RepairQueue;
-use self::scan::Scans;
-use self::task::Tasks;
+use self::scan::{PassSlice, Scans};
+use self::task::{CopyTask, Tasks};
 use self::trim::Removal;
 use super::cluster::capacity::Reserved;
 use super::cluster::inventory::Finding;
 use super::cluster::{Cluster, Uptime};
+use super::namespace::view::{self, Block};
 use super::placement::Chance;
 use super::tables::{StoreError, Tables};
 
@@ -53,6 +69,8 @@ pub struct RepairLimits {
     pub copy_timeout: Duration,
     /// Bytes per second below which a copy is given up.
     pub copy_rate_min: u64,
+    /// Bytes per second of all copies together; 0 is no limit.
+    pub bytes_per_sec: u64,
     /// Blocks that are tracked at the most.
     pub tracked_max: usize,
 }
@@ -66,6 +84,17 @@ pub enum Event {
     NodeSuspect(NodeId),
     /// It counts as lost.
     NodeDead(NodeId),
+    /// An administrator decided something about it, or a maintenance is over.
+    ModeChanged(NodeId),
+    /// Blocks are to be moved until every node is as near to the mean.
+    BalanceStarted {
+        /// How far a node's used share may be from the mean, in millionths.
+        threshold_ppm: u64,
+        /// Limit of all moves together; 0 is none.
+        bytes_per_sec: u64,
+    },
+    /// No more moves are to be started.
+    BalanceStopped,
     /// It registered: orders it had are void.
     NodeRegistered(NodeId),
     /// What it holds was compared with the state.
@@ -147,6 +176,14 @@ pub struct RepairStats {
     pub drops_waiting: usize,
     /// So many nodes are missing that nothing is copied.
     pub paused: bool,
+    /// Bytes of copies that tracked blocks need.
+    pub todo_bytes: u64,
+    /// Confirmed copies since the start.
+    pub copied: Copied,
+    /// Copies that failed since the start.
+    pub failures: u64,
+    /// Copies under way to balance.
+    pub moves_running: usize,
 }
 
 /// See the module.
@@ -168,6 +205,18 @@ pub struct RepairPlanner {
     actions: Vec<Action>,
     last_order: u64,
     paused: bool,
+    pace: Pace,
+    progress: Progress,
+    failures: u64,
+    /// Racks of nodes that took replicas when they were last looked at...
+    racks: BTreeSet<String>,
+    /// ... where each of them was ...
+    rack_of: BTreeMap<NodeId, String>,
+    /// ... and whether they may be others now.
+    look_at_racks: bool,
+    balancing: Option<Balancing>,
+    /// Blocks being moved, and those whose move the figures of the nodes may not show yet.
+    moves: BTreeMap<BlockId, Move>,
 }
 
 /// Blocks looked at in one call.
@@ -196,6 +245,14 @@ impl RepairPlanner {
             actions: Vec::new(),
             last_order: 0,
             paused: false,
+            pace: Pace::new(limits.bytes_per_sec),
+            progress: Progress::default(),
+            failures: 0,
+            racks: BTreeSet::new(),
+            rack_of: BTreeMap::new(),
+            look_at_racks: true,
+            balancing: None,
+            moves: BTreeMap::new(),
         }
     }
 
@@ -215,7 +272,11 @@ impl RepairPlanner {
         self.queue.unpark_due(now);
         self.update_pause(now, around.cluster);
         for hand in self.queue.hands() {
-            self.queue.unblock(hand, self.budget.room(hand));
+            let waits = hand == Hand::Pace && !self.pace.may_start(now);
+            self.queue.unblock(hand, if waits { 0 } else { self.budget.room(hand) });
+        }
+        if std::mem::take(&mut self.look_at_racks) {
+            self.update_racks(around.cluster);
         }
         if self.queue.take_overflowed() {
             self.scans.start_debts();
@@ -228,12 +289,17 @@ impl RepairPlanner {
         for block in slice.found {
             self.consider(block, around)?;
         }
+        if let Some(pass) = slice.leaving {
+            let needy = self.consider_pass(&pass, around)?;
+            self.scans.passed(now, &pass, needy);
+        }
         if !self.paused {
             for _ in 0..PLANNED_MAX {
                 let Some(block) = self.queue.pop_ready() else { break };
                 self.plan(now, block, around, chance)?;
             }
         }
+        self.balance(now, around)?;
         self.hand_out_drops(now, around)?;
         Ok(std::mem::take(&mut self.actions))
     }
@@ -251,7 +317,37 @@ impl RepairPlanner {
             waiting: self.queue.waiting(),
             drops_waiting: self.drops.waiting(),
             paused: self.paused,
+            todo_bytes: self.queue.todo_bytes(),
+            copied: self.progress.total(),
+            failures: self.failures,
+            moves_running: self.moves_running(),
         }
+    }
+
+    /// Blocks of `node`, which is in maintenance, that had too few live replicas elsewhere when they were last gone
+    /// through; `None` if that is not known yet.
+    pub fn left_on(&self, node: NodeId) -> Option<u64> {
+        self.scans.left_on(node)
+    }
+
+    /// Copies under way, the oldest first.
+    pub fn copies(&self) -> impl Iterator<Item = &CopyTask> {
+        self.tasks.iter()
+    }
+
+    /// How many tracked blocks have how many live good replicas, of those that have too few.
+    pub fn at_risk(&self) -> &BTreeMap<usize, u64> {
+        self.queue.at_risk()
+    }
+
+    /// What was confirmed, and how fast.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// When it holds still, and how fast it may copy.
+    pub fn limits(&self) -> &RepairLimits {
+        &self.limits
     }
 
     /// An order with the next id.
@@ -264,11 +360,49 @@ impl RepairPlanner {
     fn update_pause(&mut self, now: Uptime, cluster: &Cluster) {
         self.paused = pause::is_paused(cluster, &self.limits.pause, now);
     }
+
+    /// Where a rack appeared, blocks that were written or repaired without it are to be spread; so are those of a node
+    /// that moved to another rack.
+    fn update_racks(&mut self, cluster: &Cluster) {
+        let mut has_moved = false;
+        let mut racks = BTreeSet::new();
+        for node in cluster.takers() {
+            let (id, rack) = (node.identity.id, node.identity.rack.clone());
+            has_moved |= self.rack_of.insert(id, rack.clone()).is_some_and(|old| old != rack);
+            racks.insert(rack);
+        }
+        if racks.len() > 1 && (has_moved || !racks.is_subset(&self.racks)) {
+            self.scans.start_placement();
+        }
+        self.racks = racks;
+    }
+
+    /// Looks at blocks of a node that is draining or in maintenance; how many of them still need a copy.
+    fn consider_pass(
+        &mut self,
+        pass: &PassSlice,
+        around: &Surroundings<'_>,
+    ) -> Result<u64, StoreError> {
+        let mut needy = 0;
+        for id in &pass.blocks {
+            self.consider(*id, around)?;
+            let block = view::block(around.tables, *id)?.filter(|block| !block.unlinked);
+            let needs = |block: &Block| {
+                let assessment = Assessment::of(block, around.cluster);
+                assessment.live.is_empty() || maintenance::copies_needed(&assessment) > 0
+            };
+            needy += u64::from(block.as_ref().is_some_and(needs));
+        }
+        Ok(needy)
+    }
 }
 
 #[cfg(test)]
 #[path = "repair/convergence_test.rs"]
 mod convergence_test;
+#[cfg(test)]
+#[path = "repair/operations_test.rs"]
+mod operations_test;
 #[cfg(test)]
 #[path = "repair/repair_test.rs"]
 mod repair_test;

@@ -10,7 +10,6 @@ use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::{Context, fsck};
-use crate::engine::cluster::{Node, Uptime};
 use crate::engine::namespace::view;
 use crate::metrics::{CallOutcome, Method};
 
@@ -46,6 +45,27 @@ impl AdminService for AdminApi {
         }));
         Ok(Response::new(Box::pin(counted)))
     }
+
+    async fn repair(
+        &self,
+        request: Request<wire::RepairRequest>,
+    ) -> Result<Response<wire::RepairResponse>, Status> {
+        self.0.answer(Method::Repair, self.0.repair(request.into_inner())).await
+    }
+
+    async fn set_node_mode(
+        &self,
+        request: Request<wire::SetNodeModeRequest>,
+    ) -> Result<Response<wire::SetNodeModeResponse>, Status> {
+        self.0.answer(Method::SetNodeMode, self.0.set_node_mode(request.into_inner())).await
+    }
+
+    async fn balance(
+        &self,
+        request: Request<wire::BalanceRequest>,
+    ) -> Result<Response<wire::BalanceResponse>, Status> {
+        self.0.answer(Method::Balance, self.0.balance(request.into_inner())).await
+    }
 }
 
 impl Context {
@@ -53,8 +73,7 @@ impl Context {
         let totals = self.driver.read(|tables| Ok(view::totals(tables)?)).await?;
         let repair = self.hub.repair();
         let now = self.hub.now();
-        let datanodes: Vec<wire::DatanodeReport> =
-            self.hub.cluster().nodes().map(|node| datanode(node, now)).collect();
+        let datanodes = self.reports_of(|_| true).await?;
         let sum = |of: fn(&wire::DatanodeReport) -> u64| -> u64 {
             datanodes
                 .iter()
@@ -84,19 +103,4 @@ impl Context {
 
 fn is_dead(node: &wire::DatanodeReport) -> bool {
     node.node.as_ref().is_some_and(|node| node.state() == wire::NodeState::Dead)
-}
-
-fn datanode(node: &Node, now: Uptime) -> wire::DatanodeReport {
-    wire::DatanodeReport {
-        node: Some(node.to_address().into()),
-        node_uuid: node.identity.uuid.to_bytes(),
-        capacity: node.load.capacity,
-        used: node.load.used,
-        available: node.load.available,
-        replicas: node.load.replicas,
-        silent_ms: now.saturating_sub(node.heard_at()).as_millis() as u64,
-        active_streams: node.load.active_streams,
-        version: node.version.clone(),
-        failed_volumes: node.load.failed_volumes.clone(),
-    }
 }

@@ -5,6 +5,7 @@ mod client_test;
 mod datanode_test;
 mod fake_datanode;
 mod limits_test;
+mod operations_test;
 mod repair_test;
 mod write_test;
 
@@ -27,6 +28,7 @@ use doldam_runtime::random::SeededRandom;
 use doldam_runtime::tasks::BackgroundTasks;
 use futures::StreamExt;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -145,6 +147,17 @@ impl Server {
         let request = wire::FsckRequest { path: "/".to_owned(), only_findings };
         let files = self.admin().fsck(request).await.unwrap().into_inner();
         files.map(Result::unwrap).collect().await
+    }
+
+    /// What its page at `path` answers.
+    async fn page(&self, path: &str) -> String {
+        let mut stream =
+            tokio::net::TcpStream::connect(self.handle.http_addr().unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     async fn locate(&self, path: &str) -> wire::LocateResponse {

@@ -15,6 +15,9 @@ use super::CLUSTER;
 pub(crate) struct FakeAdmin {
     pub(crate) findings: Arc<Mutex<Vec<Result<wire::FsckFile, FsError>>>>,
     pub(crate) report: Arc<Mutex<wire::ReportResponse>>,
+    pub(crate) repair: Arc<Mutex<wire::RepairResponse>>,
+    /// Decisions about nodes that were asked for.
+    pub(crate) asked: Arc<Mutex<Vec<wire::SetNodeModeRequest>>>,
 }
 
 impl FakeAdmin {
@@ -37,7 +40,7 @@ impl FakeAdmin {
             datanodes: vec![datanode],
             ..Default::default()
         };
-        Self { findings: Arc::default(), report: Arc::new(Mutex::new(report)) }
+        Self { report: Arc::new(Mutex::new(report)), ..Self::default() }
     }
 }
 
@@ -48,6 +51,38 @@ impl AdminService for FakeAdmin {
         _request: Request<wire::ReportRequest>,
     ) -> Result<Response<wire::ReportResponse>, Status> {
         Ok(Response::new(self.report.lock().clone()))
+    }
+
+    async fn repair(
+        &self,
+        request: Request<wire::RepairRequest>,
+    ) -> Result<Response<wire::RepairResponse>, Status> {
+        let request = request.into_inner();
+        let mut answer = self.repair.lock().clone();
+        answer.blocks.truncate(request.blocks_max as usize);
+        Ok(Response::new(answer))
+    }
+
+    async fn set_node_mode(
+        &self,
+        request: Request<wire::SetNodeModeRequest>,
+    ) -> Result<Response<wire::SetNodeModeResponse>, Status> {
+        let request = request.into_inner();
+        let mut node = self.report.lock().datanodes[0].clone();
+        (node.mode, node.maintenance_left_ms) = (request.mode, request.duration_ms);
+        self.asked.lock().push(request);
+        Ok(Response::new(wire::SetNodeModeResponse { node: Some(node) }))
+    }
+
+    async fn balance(
+        &self,
+        request: Request<wire::BalanceRequest>,
+    ) -> Result<Response<wire::BalanceResponse>, Status> {
+        let wire::BalanceRequest { action, threshold_ppm, bytes_per_sec } = request.into_inner();
+        let running = action == wire::balance_request::Action::Start as i32;
+        let status =
+            wire::BalanceStatus { running, threshold_ppm, bytes_per_sec, ..Default::default() };
+        Ok(Response::new(wire::BalanceResponse { status: Some(status) }))
     }
 
     type FsckStream = BoxStream<'static, Result<wire::FsckFile, Status>>;

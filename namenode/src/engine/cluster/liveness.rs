@@ -32,6 +32,10 @@ pub enum Transition {
     Suspect(NodeId),
     /// It is gone.
     Dead(NodeId),
+    /// An administrator decided something about it.
+    ModeChanged(NodeId),
+    /// Its maintenance, which was to last until this time of the wall clock, is over: it is in service again.
+    MaintenanceOver(NodeId, u64),
     /// The stream of this session is to be closed: it was superseded, or its node is dead.
     CloseStream(NodeId, Session),
 }
@@ -132,6 +136,7 @@ impl Cluster {
                 transitions.extend(node.lose(now));
             }
         }
+        self.end_maintenances(now, &mut transitions);
         transitions
     }
 }

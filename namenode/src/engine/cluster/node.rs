@@ -11,7 +11,7 @@
 use doldam_proto::id::{NodeId, NodeUuid};
 use doldam_proto::node::{NodeAddress, NodeState};
 
-use super::Uptime;
+use super::{Mode, Uptime};
 
 /// Which node it is, as the durable state has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub struct Node {
     /// Whether this run has compared what it holds with what it should hold since it last registered.
     /// Nothing is deleted on account of replicas of a node that is not confirmed.
     pub confirmed: bool,
+    /// What an administrator decided about it.
+    pub mode: Mode,
     pub(super) standing: Standing,
     pub(super) heard_at: Uptime,
     pub(super) lost_at: Option<Uptime>,
@@ -126,6 +128,7 @@ impl Node {
             version: String::new(),
             load: Load::default(),
             confirmed: false,
+            mode: Mode::InService,
             standing: Standing::Awaited,
             heard_at: now,
             lost_at: None,

@@ -83,6 +83,7 @@ fn dispatch(draft: &mut Draft<'_>, change: &Change) -> Result<Kind, NamespaceErr
         Change::MarkBadReplica(command) => replica::mark_bad(draft, *command),
         Change::CollectGarbage(command) => garbage::collect(draft, *command),
         Change::ForgetRequests(command) => requests::forget(draft, *command),
+        Change::SetNodeMode(command) => node::set_mode(draft, *command),
         Change::Format(_) => {
             Err(FsError::Internal { what: "format is decided before".to_owned() }.into())
         }

@@ -9,14 +9,14 @@ mod totals;
 mod walk;
 mod writes;
 
-pub use blocks::{Block, Standing, block, debts, file_blocks, seen_block, standing};
+pub use blocks::{Block, Standing, block, blocks_after, debts, file_blocks, seen_block, standing};
 pub use nodes::{
-    Node, blocks_of_node, bucket, bucket_sums, node, node_by_uuid, nodes, replica_sum,
+    Decision, Node, blocks_of_node, bucket, bucket_sums, node, node_by_uuid, nodes, replica_sum,
 };
 pub use totals::{Totals, cluster_id, garbage_waits, totals};
 pub use walk::{WalkCursor, WalkSlice, walk};
 pub use writes::{
-    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, recovering, tail,
+    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, open_blocks_on, recovering, tail,
     unfinished_write, writer_of_path, writes_anything, writing_block,
 };
 

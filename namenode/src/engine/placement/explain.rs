@@ -4,7 +4,7 @@ use doldam_proto::error::Refusal;
 
 use super::{Candidate, PlacementRequest};
 use crate::engine::cluster::capacity::Reserved;
-use crate::engine::cluster::{Cluster, Node, Standing};
+use crate::engine::cluster::{Cluster, Mode, Node, Standing};
 
 /// What stands against a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum RefusalReason {
     Suspect,
     /// Silent for long.
     Dead,
+    /// It is to be emptied.
+    Draining,
+    /// It may go away any time.
+    Maintenance,
     /// The writer asked not to use it.
     Excluded,
     /// Has the block already.
@@ -37,6 +41,8 @@ impl std::fmt::Display for RefusalReason {
             Self::Joining => formatter.write_str("registered, no heartbeat yet"),
             Self::Suspect => formatter.write_str("suspect: connection lost or silent"),
             Self::Dead => formatter.write_str("dead: silent for long"),
+            Self::Draining => formatter.write_str("draining"),
+            Self::Maintenance => formatter.write_str("in maintenance"),
             Self::Excluded => formatter.write_str("excluded by the writer"),
             Self::Holder => formatter.write_str("has the block already"),
             Self::Full { free_bytes, needed_bytes } => {
@@ -47,7 +53,7 @@ impl std::fmt::Display for RefusalReason {
 }
 
 /// What stands against `node`, the first reason that applies; or the room it has.
-fn judge(
+pub(crate) fn judge(
     node: &Node,
     reserved: &Reserved,
     request: &PlacementRequest<'_>,
@@ -59,6 +65,11 @@ fn judge(
         Standing::Joining => return Err(RefusalReason::Joining),
         Standing::Suspect => return Err(RefusalReason::Suspect),
         Standing::Dead => return Err(RefusalReason::Dead),
+    }
+    match node.mode {
+        Mode::InService => {}
+        Mode::Draining { .. } => return Err(RefusalReason::Draining),
+        Mode::Maintenance { .. } => return Err(RefusalReason::Maintenance),
     }
     if request.holders.contains(&id) {
         return Err(RefusalReason::Holder);

@@ -30,6 +30,18 @@ pub(crate) fn delete(set: &mut WriteSet<'_>, block: BlockId) {
     set.delete(Table::BlockOwners, &block.0.to_be_bytes());
 }
 
+/// Visits the blocks after `after`, in order of ids; 0 starts at the first.
+pub(crate) fn scan_after(
+    tables: &dyn Tables,
+    after: BlockId,
+    visit: &mut dyn FnMut(BlockId) -> Flow,
+) -> Result<(), StoreError> {
+    let from = after.0.to_be_bytes();
+    super::scan(tables, Table::BlockOwners, &[], Bound::Excluded(&from), &mut |key, _| {
+        visit(BlockId(u64::from_be_bytes(exactly(Table::BlockOwners, key)?)))
+    })
+}
+
 /// Visits every block.
 pub(crate) fn scan_all(
     tables: &dyn Tables,

@@ -2,14 +2,20 @@
 
 use doldam_proto::id::NodeId;
 
-use crate::engine::cluster::{Cluster, Standing};
+use super::task::CopyReason;
+use super::{drain, maintenance, rack_repair};
+use crate::engine::cluster::{Cluster, Mode, Standing};
 use crate::engine::namespace::view::Block;
 
 /// The holders of a block by what may be expected of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Assessment {
+    /// Length of the block.
+    pub bytes: u64,
     /// Replicas the file asks for.
     pub wanted: usize,
+    /// Replicas there are to be on nodes that stay; see [`drain::goal`].
+    pub goal: usize,
     /// Good replicas on live nodes.
     pub live: Vec<NodeId>,
     /// Good replicas on nodes that are about to join or awaited after a restart.
@@ -18,8 +24,18 @@ pub struct Assessment {
     pub suspect: Vec<NodeId>,
     /// Replicas that were good when their nodes died.
     pub dead: Vec<NodeId>,
+    /// Good replicas on nodes that are away, suspect or dead, but may be: they are in maintenance.
+    pub excused: Vec<NodeId>,
+    /// Of the live, awaited and suspect ones: those on nodes that are to be emptied.
+    pub draining: Vec<NodeId>,
+    /// Of the live and awaited ones: those on nodes in maintenance, which may go any time.
+    pub leaving: Vec<NodeId>,
     /// Holders of replicas that are known to be bad.
     pub bad: Vec<NodeId>,
+    /// The replicas that stay are all on one rack, and another could take one.
+    pub needs_spreading: bool,
+    /// Live replicas there must be elsewhere while a holder is in maintenance.
+    pub maintenance_live_min: usize,
 }
 
 /// The counts of an assessment that reports need.
@@ -31,6 +47,8 @@ pub struct Health {
     pub wanted: usize,
     /// Replicas that are known to be bad.
     pub bad: usize,
+    /// Bytes of the copies that are needed.
+    pub todo_bytes: u64,
 }
 
 impl Health {
@@ -58,46 +76,101 @@ impl Health {
 impl Assessment {
     /// Sorts the holders of a block.
     pub fn of(block: &Block, cluster: &Cluster) -> Self {
-        Self::of_holders(block.wanted, &block.good, &block.bad, cluster)
+        let bytes = block.length;
+        Self { bytes, ..Self::of_holders(block.wanted, &block.good, &block.bad, cluster) }
     }
 
     fn of_holders(wanted: u32, good: &[NodeId], bad: &[NodeId], cluster: &Cluster) -> Self {
-        let bad = bad.to_vec();
-        let mut assessment = Self { wanted: wanted as usize, bad, ..Self::default() };
+        let wanted = wanted as usize;
+        let (bad, maintenance_live_min) = (bad.to_vec(), cluster.maintenance_live_min());
+        let mut assessment = Self { wanted, bad, maintenance_live_min, ..Self::default() };
         for node in good.iter().copied() {
-            match cluster.standing(node) {
-                Standing::Live => assessment.live.push(node),
-                Standing::Awaited | Standing::Joining => assessment.awaited.push(node),
-                Standing::Suspect => assessment.suspect.push(node),
-                Standing::Dead => assessment.dead.push(node),
-            }
+            assessment.sort_in(node, cluster);
         }
+        assessment.goal = drain::goal(wanted, &assessment.draining, cluster);
+        let staying = [&assessment.live, &assessment.awaited, &assessment.suspect];
+        let staying = staying.into_iter().flatten().chain(&assessment.excused).copied();
+        let staying: Vec<NodeId> =
+            staying.filter(|node| !assessment.draining.contains(node)).collect();
+        assessment.needs_spreading =
+            assessment.goal > 1 && rack_repair::needs_spreading(&staying, cluster);
         assessment
+    }
+
+    fn sort_in(&mut self, node: NodeId, cluster: &Cluster) {
+        let mode = cluster.mode(node);
+        let standing = cluster.standing(node);
+        match standing {
+            Standing::Suspect | Standing::Dead if mode.is_maintenance() => self.excused.push(node),
+            Standing::Live => self.live.push(node),
+            Standing::Awaited | Standing::Joining => self.awaited.push(node),
+            Standing::Suspect => self.suspect.push(node),
+            Standing::Dead => self.dead.push(node),
+        }
+        match mode {
+            Mode::InService => {}
+            Mode::Draining { .. } if standing.is_present() => self.draining.push(node),
+            Mode::Maintenance { .. } if !standing.is_lost() => self.leaving.push(node),
+            Mode::Draining { .. } | Mode::Maintenance { .. } => {}
+        }
     }
 
     /// The counts.
     pub fn health(&self) -> Health {
-        Health { live: self.live.len(), wanted: self.wanted, bad: self.bad.len() }
+        let todo_bytes = self.bytes.saturating_mul(self.copies_needed() as u64);
+        Health { live: self.live.len(), wanted: self.wanted, bad: self.bad.len(), todo_bytes }
     }
 
     /// Whether the set of replicas is exactly as wanted, all of them live: nothing is to be done or awaited.
     pub fn is_settled(&self) -> bool {
-        let others = [&self.awaited, &self.suspect, &self.dead, &self.bad];
-        self.live.len() == self.wanted && others.into_iter().all(Vec::is_empty)
+        let others = [&self.awaited, &self.suspect, &self.dead, &self.excused, &self.draining];
+        self.live.len() == self.wanted
+            && others.into_iter().all(Vec::is_empty)
+            && self.bad.is_empty()
+            && self.copies_needed() == 0
     }
 
     /// How many copies to make now; 0 without a live replica, for nobody could serve as the source.
-    ///
-    /// Suspect holders count as present, for they are usually back in a moment; but a block whose last live replica
-    /// is alone with suspect ones is copied once at once.
     pub fn copies_needed(&self) -> usize {
         if self.live.is_empty() {
             return 0;
         }
-        let present = self.live.len() + self.awaited.len() + self.suspect.len();
+        let shortage = self.shortage().max(maintenance::copies_needed(self));
+        shortage.max(usize::from(self.needs_spreading))
+    }
+
+    /// How many copies to make now for the number of replicas alone.
+    ///
+    /// Suspect holders count as present, for they are usually back in a moment; but a block whose last live replica
+    /// is alone with suspect ones is copied once at once.
+    pub fn shortage(&self) -> usize {
+        if self.live.is_empty() {
+            return 0;
+        }
+        let present =
+            self.live.len() + self.awaited.len() + self.suspect.len() + self.excused.len();
         let is_alone = self.live.len() == 1 && self.awaited.is_empty() && !self.suspect.is_empty();
         let urgent = usize::from(is_alone && self.wanted > 1);
-        self.wanted.saturating_sub(present).max(urgent)
+        self.goal.saturating_sub(present - self.draining.len()).max(urgent)
+    }
+
+    /// Whether copies are needed for the placement alone.
+    pub fn only_spreads(&self) -> bool {
+        self.needs_spreading && self.shortage() == 0 && maintenance::copies_needed(self) == 0
+    }
+
+    /// Why the next copy is made.
+    pub fn reason(&self) -> CopyReason {
+        let here = self.live.len() + self.awaited.len() + self.suspect.len() + self.excused.len();
+        if self.shortage() > 0 && (here < self.goal || self.draining.is_empty()) {
+            CopyReason::Repair
+        } else if self.shortage() > 0 {
+            CopyReason::Drain
+        } else if maintenance::copies_needed(self) > 0 {
+            CopyReason::Maintenance
+        } else {
+            CopyReason::Spread
+        }
     }
 
     /// The holder whose place a new replica takes: one that is dead, else one that is suspect, if the set is full.
@@ -106,9 +179,58 @@ impl Assessment {
     /// then too much is trimmed.
     pub fn holder_to_replace(&self) -> Option<NodeId> {
         let holders = self.live.len() + self.awaited.len() + self.suspect.len() + self.dead.len();
+        let holders = holders + self.excused.len() - self.draining.len();
         let is_full = holders >= self.wanted;
         let gone = self.dead.first().or_else(|| self.suspect.first()).copied();
         gone.filter(|_| is_full)
+    }
+}
+
+/// Clusters and assessments for the tests of the policies.
+#[cfg(test)]
+pub(super) mod testing {
+    use std::time::Duration;
+
+    use doldam_proto::id::NodeUuid;
+
+    use super::*;
+    use crate::engine::cluster::{LivenessLimits, Load, NodeIdentity, Uptime};
+
+    /// Live and confirmed nodes 1, 2, ... on these racks.
+    pub(in super::super) fn cluster(racks: &[&str]) -> Cluster {
+        let limits = LivenessLimits {
+            suspect_after: Duration::from_secs(3),
+            dead_after: Duration::from_secs(30),
+        };
+        let mut cluster = Cluster::new(limits, [], Duration::ZERO);
+        for (id, rack) in (1..).map(NodeId).zip(racks) {
+            let (uuid, address) = (NodeUuid([id.0 as u8; 16]), format!("h{id}:1"));
+            let identity = NodeIdentity { id, uuid, address, rack: (*rack).to_owned() };
+            cluster.register(Duration::ZERO, identity, String::new());
+            let session = cluster.open_stream(id).unwrap();
+            cluster.heartbeat(Duration::ZERO, id, session, Load::default()).unwrap();
+            cluster.confirm(id);
+        }
+        cluster
+    }
+
+    /// The stream of a node ends, and so much time passes; the others beat on.
+    pub(in super::super) fn lose(cluster: &mut Cluster, node: u32, after: Uptime) {
+        let session = |cluster: &Cluster, id| cluster.node(id).unwrap().session();
+        let lost = NodeId(node);
+        cluster.stream_closed(Duration::ZERO, lost, session(cluster, lost));
+        let ids: Vec<NodeId> = cluster.nodes().map(|node| node.identity.id).collect();
+        for id in ids.into_iter().filter(|id| *id != lost) {
+            let session = session(cluster, id);
+            cluster.heartbeat(after, id, session, Load::default()).unwrap();
+        }
+        cluster.tick(after);
+    }
+
+    /// A block with good replicas on these nodes.
+    pub(in super::super) fn assess(cluster: &Cluster, wanted: u32, good: &[u32]) -> Assessment {
+        let good: Vec<NodeId> = good.iter().copied().map(NodeId).collect();
+        Assessment::of_holders(wanted, &good, &[], cluster)
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Hand {
     Sends(NodeId),
     /// The node as a target.
     Receives(NodeId),
+    /// No node: the limit of all copies together.
+    Pace,
 }
 
 /// What is under way on each node.
@@ -62,6 +64,7 @@ impl Budget {
         let used = match hand {
             Hand::Sends(node) => self.outgoing.get(&node),
             Hand::Receives(node) => self.incoming.get(&node),
+            Hand::Pace => return self.limits.copies_max,
         };
         match used {
             None => self.limits.copies_max,

@@ -1,6 +1,7 @@
 //! The planner against the real state machine: nodes die, return, lose and spoil replicas at random; then the trouble
-//! ends, and every block must get all its good replicas back. On the way no drop may take a last good replica, and
-//! the limits per node must hold.
+//! ends, and every block must get all its good replicas back, on two racks at least. Meanwhile administrators drain
+//! nodes, take them away for maintenance and balance. On the way no drop may take a last good replica, nothing is
+//! removed before enough others are listed, and the limits per node must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use super::test_world::{LIMITS, LIVENESS, World, copies, replica, sum};
 use super::{Action, Event, OrderEnd};
 use crate::engine::cluster::inventory::{Inventory, Step};
-use crate::engine::cluster::{Session, Uptime};
+use crate::engine::cluster::{Mode, Session, Uptime};
 use crate::engine::invariant;
 use crate::engine::namespace::view;
 use crate::engine::placement::Chance;
@@ -34,6 +35,10 @@ enum Trouble {
     Delete(usize),
     SetReplication(usize, u32),
     Wait(u64),
+    Drain(usize, bool),
+    Maintain(usize, u64),
+    Recommission(usize),
+    Balance,
 }
 
 fn trouble() -> impl Strategy<Value = Trouble> {
@@ -48,6 +53,10 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         // With one replica alone a loss that nobody has noticed yet is the end; `repair_test` has that case.
         1 => (0..20_usize, 2..5_u32).prop_map(|(file, wanted)| Trouble::SetReplication(file, wanted)),
         2 => (1..40_u64).prop_map(Trouble::Wait),
+        2 => (0..6_usize, any::<bool>()).prop_map(|(node, fewer)| Trouble::Drain(node, fewer)),
+        1 => (0..6_usize, 1..100_u64).prop_map(|(node, secs)| Trouble::Maintain(node, secs)),
+        2 => (0..6_usize).prop_map(Trouble::Recommission),
+        1 => Just(Trouble::Balance),
     ]
 }
 
@@ -80,7 +89,8 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let world = World::new(&["/a", "/a", "/b", "/b", "/c", "/c"]);
+        let mut world = World::new(&["/a", "/a", "/b", "/b", "/c", "/c"]);
+        world.measure_disks();
         let nodes: Vec<NodeId> = world.live();
         Self {
             disks: nodes.iter().map(|node| (*node, BTreeSet::new())).collect(),
@@ -134,6 +144,20 @@ impl Simulation {
                 }
             }
             Trouble::Wait(secs) => (0..secs).for_each(|_| self.second()),
+            Trouble::Drain(index, accept_fewer) => {
+                self.world.set_mode(self.node(index).0, Mode::Draining { accept_fewer });
+            }
+            Trouble::Maintain(index, secs) => {
+                let until = self.world.now + Duration::from_secs(secs);
+                self.world.set_mode(self.node(index).0, Mode::Maintenance { until, until_ms: 1 });
+            }
+            Trouble::Recommission(index) => {
+                self.world.set_mode(self.node(index).0, Mode::InService);
+            }
+            Trouble::Balance => {
+                let (threshold_ppm, bytes_per_sec) = (10_000, 0);
+                self.world.event(Event::BalanceStarted { threshold_ppm, bytes_per_sec });
+            }
         }
     }
 
@@ -253,7 +277,10 @@ impl Simulation {
             }
             for action in actions {
                 match action {
-                    Action::Propose(change) => _ = self.world.carry_out(change),
+                    Action::Propose(change) => {
+                        self.check_removal(&change);
+                        self.world.carry_out(change);
+                    }
                     Action::Order(node, order) => {
                         assert!(self.up.contains(&node), "an order to a node without a stream");
                         self.check_drop(node, &order);
@@ -282,6 +309,26 @@ impl Simulation {
             **other != node && self.up.contains(other) && disk.contains(&block)
         });
         assert!(others.count() > 0, "the last good replica of block {block} would be dropped");
+    }
+
+    /// The promise: a replica that is there leaves its set only if as many others as are wanted are listed on live
+    /// nodes, or, if fewer are accepted for a drained node, as many as there are nodes for.
+    fn check_removal(&self, change: &Change) {
+        let Change::RemoveReplica(removal) = change else { return };
+        let (id, node) = (BlockId(removal.block_id), NodeId(removal.node_id));
+        let Some(block) = view::block(&self.world.tables, id).unwrap() else { return };
+        if !block.good.contains(&node) || !self.disks[&node].contains(&id) {
+            return;
+        }
+        let cluster = &self.world.cluster;
+        let is_live = |other: &&NodeId| **other != node && cluster.standing(**other).is_live();
+        let others = block.good.iter().filter(is_live).count();
+        let enough = match cluster.mode(node) {
+            Mode::Draining { accept_fewer: true } => cluster.nodes_in_service().max(1),
+            Mode::Draining { .. } | Mode::InService | Mode::Maintenance { .. } => usize::MAX,
+        };
+        let enough = enough.min(block.wanted as usize);
+        assert!(others >= enough, "{others} of {enough} stay without {node}: {block:?}");
     }
 
     fn check_limits(&mut self) {
@@ -347,21 +394,29 @@ impl Simulation {
         }
     }
 
-    /// The trouble ends: all nodes return, nothing is lost any more, and time passes.
-    fn heal(&mut self) {
+    /// The trouble ends: all nodes return, nothing is lost any more, and time passes. All are in service but one that
+    /// is drained.
+    fn heal(&mut self, drained: NodeId) {
         self.lossy = false;
         for index in 0..self.disks.len() {
             self.bring_back(self.node(index));
+            self.world.set_mode(self.node(index).0, Mode::InService);
         }
+        self.world.set_mode(drained.0, Mode::Draining { accept_fewer: false });
         // An inventory is asked for once a minute at the least, and a lost drop is forgotten after a minute.
         (0..300).for_each(|_| self.second());
+        self.world.event(Event::BalanceStopped);
+        (0..120).for_each(|_| self.second());
     }
 
-    fn check_healed(&self) {
+    fn check_healed(&self, drained: NodeId) {
+        assert_eq!((self.world.replicas_on(drained.0), self.disks[&drained].len()), (0, 0));
         for (path, id) in &self.files {
             let block = self.world.block(*id);
             assert_eq!(block.good.len(), block.wanted as usize, "{path}: {block:?}");
             assert_eq!(block.bad, [], "{path}");
+            let racks = self.world.cluster.racks(&block.good).len();
+            assert!(racks > 1 || block.good.len() == 1, "{path} is on one rack: {block:?}");
             for node in &block.good {
                 assert!(self.disks[node].contains(id), "{path} is not on {node}");
             }
@@ -384,14 +439,15 @@ proptest! {
     fn whatever_happens_all_blocks_are_whole_again_in_the_end(
         troubles in prop::collection::vec(trouble(), 1..60),
         seed in any::<u64>(),
+        drained in 1..=6_u32,
     ) {
         let mut simulation = Simulation::new(seed);
         for trouble in &troubles {
             simulation.cause(trouble);
             simulation.second();
         }
-        simulation.heal();
-        simulation.check_healed();
+        simulation.heal(NodeId(drained));
+        simulation.check_healed(NodeId(drained));
     }
 }
 

@@ -22,6 +22,8 @@ pub enum DropReason {
     Unowned,
     /// There are more than wanted.
     Surplus,
+    /// Its node is to be emptied, and there are enough others.
+    Drained,
     /// It is bad or may be, and there is another that is not.
     Bad,
 }

@@ -12,12 +12,14 @@ use doldam_proto::wire::{
 
 use super::assess::Assessment;
 use super::drops::{Drop, DropReason};
+use super::moves::BalanceEnd;
+use super::task::CopyReason;
 use super::trim::Removal;
 use super::{
     Action, Event, OrderEnd, ProposalEnd, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings,
 };
 use crate::engine::cluster::inventory::Finding;
-use crate::engine::cluster::{Node, Uptime};
+use crate::engine::cluster::{Mode, Node, Uptime};
 use crate::engine::namespace::view::{self, Block, Standing};
 use crate::engine::tables::StoreError;
 
@@ -34,9 +36,15 @@ impl RepairPlanner {
     ) -> Result<(), StoreError> {
         match event {
             Event::NodeLive(node) => {
+                self.look_at_racks = true;
                 self.scans.stop_node(node);
                 self.scans.start_tracked();
             }
+            Event::ModeChanged(node) => self.mode_changed(now, node, around),
+            Event::BalanceStarted { threshold_ppm, bytes_per_sec } => {
+                self.start_balance(now, threshold_ppm, bytes_per_sec);
+            }
+            Event::BalanceStopped => self.end_balance(now, BalanceEnd::Stopped),
             Event::NodeSuspect(node) => {
                 self.end_tasks_of(node, around)?;
                 self.scans.start_node(node);
@@ -80,6 +88,22 @@ impl RepairPlanner {
         Ok(())
     }
 
+    /// A node is to be emptied, may be away, or is in service again: all its blocks are looked at.
+    fn mode_changed(&mut self, now: Uptime, node: NodeId, around: &Surroundings<'_>) {
+        self.look_at_racks = true;
+        match around.cluster.mode(node) {
+            Mode::InService => {
+                self.scans.stop_passes(node);
+                self.scans.start_node(node);
+                self.scans.start_tracked();
+            }
+            Mode::Draining { .. } | Mode::Maintenance { .. } => {
+                self.scans.start_passes(now, node);
+                self.scans.start_tracked();
+            }
+        }
+    }
+
     /// Looks at a block: is there something to do, to wait for, or nothing?
     pub(super) fn consider(
         &mut self,
@@ -95,7 +119,7 @@ impl RepairPlanner {
         if self.removing.contains_key(&id) {
             self.queue.watch(id, health);
         } else if assessment.copies_needed() > self.tasks.of_block(id).count()
-            || super::trim::removal(&assessment, around.cluster).is_some()
+            || super::trim::removal(&assessment, around.cluster, None).is_some()
         {
             if !self.queue.is_parked(id) {
                 self.queue.make_ready(id, health);
@@ -340,7 +364,13 @@ impl RepairPlanner {
         match change {
             Change::AddReplica(command) => {
                 let (block, node) = (BlockId(command.block_id), NodeId(command.node_id));
-                self.end_task(block, node);
+                let task = self.end_task(block, node);
+                if let Some(task) = task.filter(|_| end == ProposalEnd::Changed) {
+                    self.progress.confirmed(now, task.bytes);
+                    if task.reason == CopyReason::Balance {
+                        self.move_arrived(task.bytes);
+                    }
+                }
                 if end != ProposalEnd::Refused {
                     self.failed.remove(&block);
                 }
@@ -352,12 +382,14 @@ impl RepairPlanner {
                 let why = match self.removing.entry(block) {
                     Entry::Occupied(entry) if entry.get().node() == node => match entry.remove() {
                         Removal::Surplus(_) => Some(DropReason::Surplus),
+                        Removal::Drained(_) => Some(DropReason::Drained),
                         Removal::Bad(_) => Some(DropReason::Bad),
                         Removal::Gone(_) => None,
                     },
                     // Its node did not list it: it may have just found it bad, and keeps it in quarantine.
                     Entry::Occupied(_) | Entry::Vacant(_) => Some(DropReason::Bad),
                 };
+                self.move_left(now, block, node);
                 if let Some(why) = why.filter(|_| end == ProposalEnd::Changed) {
                     let generation = Generation(command.generation);
                     self.drop_if_reachable(node, block, generation, why, around);
@@ -388,6 +420,7 @@ impl RepairPlanner {
             | Change::RegisterNode(_)
             | Change::CollectGarbage(_)
             | Change::ForgetRequests(_)
+            | Change::SetNodeMode(_)
             | Change::Format(_) => Ok(()),
         }
     }

@@ -1,8 +1,10 @@
 //! When many nodes vanish at once it is the network, not the nodes: copying would only make it worse.
+//!
+//! Nodes in maintenance may be away: they count neither as vanished nor as there.
 
 use std::time::Duration;
 
-use crate::engine::cluster::{Cluster, Uptime};
+use crate::engine::cluster::{Cluster, Node, Uptime};
 
 /// When repair holds still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +19,23 @@ pub struct PauseLimits {
 
 /// Whether so many of the nodes that were there until lately are missing that repair holds still.
 pub fn is_paused(cluster: &Cluster, limits: &PauseLimits, now: Uptime) -> bool {
-    let vanished = cluster
-        .nodes()
-        .filter_map(crate::engine::cluster::Node::lost_at)
-        .filter(|lost_at| now.saturating_sub(*lost_at) < limits.window)
-        .count();
-    let there = cluster.nodes().filter(|node| node.lost_at().is_none()).count();
+    let vanished = vanished(cluster, limits, now).count();
+    let is_there = |node: &&Node| node.lost_at().is_none() && !node.mode.is_maintenance();
+    let there = cluster.nodes().filter(is_there).count();
     vanished >= limits.nodes_min && vanished * 100 > limits.share_percent * (vanished + there)
+}
+
+/// The nodes that were there until lately and are missing.
+pub fn vanished<'a>(
+    cluster: &'a Cluster,
+    limits: &PauseLimits,
+    now: Uptime,
+) -> impl Iterator<Item = &'a Node> {
+    let window = limits.window;
+    cluster.nodes().filter(move |node| {
+        let lately = |lost_at| now.saturating_sub(lost_at) < window;
+        node.lost_at().is_some_and(lately) && !node.mode.is_maintenance()
+    })
 }
 
 #[cfg(test)]
@@ -31,7 +43,7 @@ mod tests {
     use doldam_proto::id::{NodeId, NodeUuid};
 
     use super::*;
-    use crate::engine::cluster::{LivenessLimits, NodeIdentity};
+    use crate::engine::cluster::{LivenessLimits, Mode, NodeIdentity};
 
     const LIMITS: PauseLimits =
         PauseLimits { share_percent: 50, nodes_min: 3, window: Duration::from_mins(10) };
@@ -64,6 +76,16 @@ mod tests {
             let is = is_paused(&cluster(count, lost), &LIMITS, Duration::ZERO);
             assert_eq!(is, paused, "{lost} of {count}");
         }
+    }
+
+    #[test]
+    fn nodes_in_maintenance_are_neither_missed_nor_counted_on() {
+        let maintenance = Mode::Maintenance { until: Duration::MAX, until_ms: 1 };
+        let mut cluster = cluster(5, 3);
+        cluster.set_mode(NodeId(1), maintenance);
+        assert!(!is_paused(&cluster, &LIMITS, Duration::ZERO), "two of four are missed");
+        cluster.set_mode(NodeId(1), Mode::InService);
+        assert!(is_paused(&cluster, &LIMITS, Duration::ZERO));
     }
 
     #[test]

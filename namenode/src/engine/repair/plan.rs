@@ -10,8 +10,9 @@ use super::assess::Assessment;
 use super::budget::Hand;
 use super::drops::{Drop, DropReason};
 use super::intake::this_generation;
-use super::task::CopyTask;
-use super::{Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, trim};
+use super::task::{CopyReason, CopyTask};
+use super::trim::Removal;
+use super::{Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, drain, trim};
 use crate::engine::cluster::{Cluster, Node, Uptime};
 use crate::engine::namespace::view::{self, Block};
 use crate::engine::placement::{Chance, PlacementRequest, RackAware, place};
@@ -57,26 +58,36 @@ impl RepairPlanner {
         let under_way = self.tasks.of_block(id).count();
         let needed = assessment.copies_needed().saturating_sub(under_way);
         let is_leaving = self.removing.contains_key(&id);
+        let removal = trim::removal(&assessment, around.cluster, self.moved_from(id));
+        let removal = removal.filter(|_| under_way == 0 && !is_leaving);
         if is_leaving {
             self.queue.watch(id, health);
         } else if needed > 0 {
             self.start_copies(now, &block, &assessment, needed, around, chance);
-        } else if let Some(removal) = trim::removal(&assessment, around.cluster)
-            && under_way == 0
-        {
-            self.removing.insert(id, removal);
+            // What cannot be spread for now is not kept from the rest.
+            if let Some(removal) = removal.filter(|_| assessment.only_spreads())
+                && self.queue.is_parked(id)
+            {
+                self.propose_removal(&block, removal);
+            }
+        } else if let Some(removal) = removal {
             self.queue.watch(id, health);
-            self.actions.push(Action::Propose(Change::RemoveReplica(RemoveReplicaCommand {
-                block_id: id.0,
-                generation: block.generation.0,
-                node_id: removal.node().0,
-            })));
+            self.propose_removal(&block, removal);
         } else if assessment.is_settled() {
             self.forget(id);
         } else {
             self.queue.watch(id, health);
         }
         Ok(())
+    }
+
+    fn propose_removal(&mut self, block: &Block, removal: Removal) {
+        self.removing.insert(block.id, removal);
+        self.actions.push(Action::Propose(Change::RemoveReplica(RemoveReplicaCommand {
+            block_id: block.id.0,
+            generation: block.generation.0,
+            node_id: removal.node().0,
+        })));
     }
 
     fn start_copies(
@@ -90,9 +101,14 @@ impl RepairPlanner {
     ) {
         let health = assessment.health();
         for _ in 0..needed {
+            if !self.pace.may_start(now) {
+                return self.queue.block_on(block.id, health, Hand::Pace);
+            }
             match self.choose_pair(block, assessment, around, chance) {
                 Pair::Found(source, target) => {
-                    self.start_copy(now, block, (source, target), around.cluster);
+                    self.pace.take(now, block.length);
+                    let reason = assessment.reason();
+                    self.start_copy(now, block, (source, target), reason, around.cluster);
                 }
                 Pair::Busy(hand) => return self.queue.block_on(block.id, health, hand),
                 Pair::None => return self.queue.park(block.id, health, now + PARKED_FOR),
@@ -101,11 +117,12 @@ impl RepairPlanner {
         self.queue.watch(block.id, health);
     }
 
-    fn start_copy(
+    pub(super) fn start_copy(
         &mut self,
         now: Uptime,
         block: &Block,
         (source, target): (NodeId, NodeId),
+        reason: CopyReason,
         cluster: &Cluster,
     ) {
         let Some(address) = cluster.address(target) else { return };
@@ -122,10 +139,18 @@ impl RepairPlanner {
             }),
             timeout,
         );
-        let (bytes, until) = (block.length, now + timeout);
-        let task = CopyTask { block: block.id, source, target, bytes, until, is_stored: false };
+        let task = CopyTask {
+            block: block.id,
+            source,
+            target,
+            bytes: block.length,
+            reason,
+            started: now,
+            until: now + timeout,
+            is_stored: false,
+        };
         self.tasks.start(order.order_id, task);
-        self.budget.take(source, target, bytes);
+        self.budget.take(source, target, block.length);
         self.actions.push(Action::Order(source, order));
     }
 
@@ -137,7 +162,9 @@ impl RepairPlanner {
         chance: &mut Chance,
     ) -> Pair {
         let (failed_source, failed_target) = self.failed.get(&block.id).copied().unzip();
-        let Some(target) = self.choose_target(block, failed_target, around, chance) else {
+        let only_spreads = assessment.only_spreads();
+        let target = self.choose_target(block, only_spreads, failed_target, around, chance);
+        let Some(target) = target else {
             return Pair::None;
         };
         let target = match target {
@@ -161,13 +188,18 @@ impl RepairPlanner {
     fn choose_target(
         &self,
         block: &Block,
+        only_spreads: bool,
         failed: Option<NodeId>,
         around: &Surroundings<'_>,
         chance: &mut Chance,
     ) -> Option<Target> {
         let coming = self.tasks.of_block(block.id).map(|task| task.target);
         let holders: Vec<NodeId> = block.good.iter().copied().chain(coming).collect();
-        let dropping = |node: &&Node| self.drops.is_ordered(node.identity.id, block.id);
+        let dropping = |node: &&Node| {
+            let id = node.identity.id;
+            self.drops.is_ordered(id, block.id)
+                || (only_spreads && self.is_on_rack_of(id, block, around))
+        };
         let mut unfit: Vec<NodeId> =
             around.cluster.nodes().filter(dropping).map(|node| node.identity.id).collect();
         let fit_without = unfit.len();
@@ -180,6 +212,21 @@ impl RepairPlanner {
             }
         }
         None
+    }
+
+    /// Whether the node stands in a rack that a good replica of the block is in.
+    pub(super) fn is_on_rack_of(
+        &self,
+        node: NodeId,
+        block: &Block,
+        around: &Surroundings<'_>,
+    ) -> bool {
+        let rack = around.cluster.rack(node);
+        let is_there = |holder: &&NodeId| {
+            let stays = !around.cluster.mode(**holder).is_draining();
+            stays && around.cluster.rack(**holder) == rack
+        };
+        block.good.iter().any(|holder| is_there(&holder))
     }
 
     fn target_outside(
@@ -227,6 +274,8 @@ impl RepairPlanner {
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         let Some(task) = self.release_task(order) else { return Ok(()) };
+        self.failures += 1;
+        self.move_failed(task.block);
         self.failed.insert(task.block, (task.source, task.target));
         self.consider(task.block, around)?;
         let failures = self.queue.count_failure(task.block).min(6);
@@ -235,11 +284,10 @@ impl RepairPlanner {
         Ok(())
     }
 
-    /// The copy of `block` to `target` is over.
-    pub(super) fn end_task(&mut self, block: BlockId, target: NodeId) {
-        if let Some(order) = self.tasks.find(block, target) {
-            self.release_task(order);
-        }
+    /// The copy of `block` to `target` is over; `None` if there was none.
+    pub(super) fn end_task(&mut self, block: BlockId, target: NodeId) -> Option<CopyTask> {
+        let order = self.tasks.find(block, target)?;
+        self.release_task(order)
     }
 
     /// Gives up the copies that a node which left had a part in, and plans them anew at once.
@@ -253,6 +301,7 @@ impl RepairPlanner {
                 continue; // It is being added.
             }
             if let Some(task) = self.release_task(order) {
+                self.move_failed(task.block);
                 self.consider(task.block, around)?;
             }
         }
@@ -271,7 +320,7 @@ impl RepairPlanner {
     }
 
     /// Whether a replica of the block may be about to leave its set, so that what the set shows is not sure.
-    fn is_doubted(&self, block: BlockId) -> bool {
+    pub(super) fn is_doubted(&self, block: BlockId) -> bool {
         let of_block = (block, NodeId(0))..=(block, NodeId(u32::MAX));
         self.doubted.range(of_block).next().is_some()
     }
@@ -334,6 +383,10 @@ impl RepairPlanner {
         Ok(match drop.why {
             DropReason::Surplus => {
                 trim::sure_replicas(&assessment, around.cluster) >= assessment.wanted.max(1)
+            }
+            DropReason::Drained => {
+                let goal = drain::goal(assessment.wanted, &[node], around.cluster).max(1);
+                trim::sure_replicas(&assessment, around.cluster) >= goal
             }
             DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
         })

@@ -24,6 +24,8 @@ pub struct RepairQueue {
     blocked: BTreeSet<(Hand, usize, BlockId)>,
     parked: BTreeSet<(Uptime, BlockId)>,
     counts: Counts,
+    at_risk: BTreeMap<usize, u64>,
+    todo_bytes: u64,
     overflowed: bool,
 }
 
@@ -45,11 +47,16 @@ struct Tracked {
     failures: u32,
 }
 
+/// Where a tracked block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub enum Place {
+    /// To be looked at.
     Ready,
+    /// Waits for budget.
     Blocked(Hand),
+    /// Waits for this time.
     Parked(Uptime),
+    /// Something is under way, or only time will tell.
     Watched,
 }
 
@@ -63,6 +70,8 @@ impl RepairQueue {
             blocked: BTreeSet::new(),
             parked: BTreeSet::new(),
             counts: Counts::default(),
+            at_risk: BTreeMap::new(),
+            todo_bytes: 0,
             overflowed: false,
         }
     }
@@ -176,6 +185,45 @@ impl RepairQueue {
         self.ready.len() + self.blocked.len() + self.parked.len()
     }
 
+    /// Blocks that something is to be done for at once, or as soon as there is budget.
+    pub fn waiting_at_once(&self) -> usize {
+        self.ready.len() + self.blocked.len()
+    }
+
+    /// Where the block is, and how often it failed; `None` if it is not tracked.
+    pub fn place(&self, block: BlockId) -> Option<(Place, u32)> {
+        self.blocks.get(&block).map(|tracked| (tracked.place, tracked.failures))
+    }
+
+    /// Up to `count` of the blocks that wait, the nearest to loss first.
+    pub fn nearest_to_loss(&self, count: usize) -> Vec<BlockId> {
+        let waits = |tracked: &Tracked| match tracked.place {
+            Place::Ready | Place::Blocked(_) | Place::Parked(_) => true,
+            Place::Watched => tracked.health.is_missing(),
+        };
+        let waiting = self.blocks.iter().filter(|(_, tracked)| waits(tracked));
+        let mut nearest: Vec<(usize, BlockId)> = Vec::new();
+        for (block, tracked) in waiting {
+            nearest.push((tracked.health.live, *block));
+            if nearest.len() >= 2 * count.max(1) {
+                nearest.sort_unstable();
+                nearest.truncate(count);
+            }
+        }
+        nearest.sort_unstable();
+        nearest.into_iter().take(count).map(|(_, block)| block).collect()
+    }
+
+    /// How many tracked blocks have how many live good replicas, of those that have too few.
+    pub fn at_risk(&self) -> &BTreeMap<usize, u64> {
+        &self.at_risk
+    }
+
+    /// Bytes of the copies that tracked blocks need.
+    pub fn todo_bytes(&self) -> u64 {
+        self.todo_bytes
+    }
+
     /// The conditions of all tracked blocks.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -207,6 +255,10 @@ impl RepairQueue {
             Place::Watched => {}
         }
         self.counts.add(health);
+        self.todo_bytes = self.todo_bytes.saturating_add(health.todo_bytes);
+        if health.is_under_replicated() {
+            *self.at_risk.entry(health.live).or_default() += 1;
+        }
         self.blocks.insert(block, Tracked { health, place, failures });
     }
 
@@ -231,7 +283,17 @@ impl RepairQueue {
             Place::Parked(until) => _ = self.parked.remove(&(until, block)),
             Place::Watched => {}
         }
-        self.counts.remove(tracked.health);
+        let health = tracked.health;
+        self.counts.remove(health);
+        self.todo_bytes = self.todo_bytes.saturating_sub(health.todo_bytes);
+        if health.is_under_replicated()
+            && let Some(blocks) = self.at_risk.get_mut(&health.live)
+        {
+            *blocks -= 1;
+            if *blocks == 0 {
+                self.at_risk.remove(&health.live);
+            }
+        }
     }
 }
 
@@ -258,7 +320,7 @@ mod tests {
     use super::*;
 
     fn live(live: usize) -> Health {
-        Health { live, wanted: 3, bad: 0 }
+        Health { live, wanted: 3, bad: 0, todo_bytes: 10 }
     }
 
     fn drain(queue: &mut RepairQueue) -> Vec<u64> {
@@ -306,14 +368,30 @@ mod tests {
     fn counts_follow_every_change_of_health() {
         let mut queue = RepairQueue::new(10);
         queue.watch(BlockId(1), live(0));
-        queue.make_ready(BlockId(2), Health { live: 3, wanted: 3, bad: 1 });
+        queue.make_ready(BlockId(2), Health { live: 3, wanted: 3, bad: 1, todo_bytes: 0 });
         let counts = Counts { under_replicated: 1, missing: 1, corrupt: 1 };
         assert_eq!(queue.counts(), counts);
+        assert_eq!((queue.at_risk(), queue.todo_bytes()), (&BTreeMap::from([(0, 1)]), 10));
         queue.make_ready(BlockId(1), live(1));
         assert_eq!(queue.counts(), Counts { missing: 0, ..counts });
         queue.forget(BlockId(1));
         queue.forget(BlockId(2));
         assert_eq!(queue.counts(), Counts::default());
+        assert_eq!((queue.at_risk(), queue.todo_bytes()), (&BTreeMap::new(), 0));
+    }
+
+    #[test]
+    fn those_that_wait_are_told_the_nearest_to_loss_first() {
+        let mut queue = RepairQueue::new(10);
+        for (block, replicas) in [(1, 2), (2, 1), (3, 2), (4, 0), (5, 1)] {
+            queue.make_ready(BlockId(block), live(replicas));
+        }
+        queue.park(BlockId(2), live(1), Duration::from_secs(1));
+        queue.watch(BlockId(4), live(0));
+        queue.watch(BlockId(5), live(1));
+        let nearest = |count| queue.nearest_to_loss(count).into_iter().map(|id| id.0).collect();
+        let (all, two, none): (Vec<u64>, Vec<u64>, Vec<u64>) = (nearest(9), nearest(2), nearest(0));
+        assert_eq!((all, two, none), (vec![4, 2, 1, 3], vec![4, 2], Vec::new()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Which parts of the durable state are still to be looked at, a slice at a time.
 //!
 //! The debts are scanned at the start, every few minutes and after the queue overflowed; the replicas of a node
-//! when it becomes suspect and again when it is dead; the tracked blocks when a node comes back. Nothing scans all
-//! blocks at once.
+//! when it becomes suspect and again when it is dead; the tracked blocks when a node comes back. The replicas of a node
+//! that is draining or in maintenance are gone through again and again, all blocks once when a rack appeared; both only
+//! while little else is waiting. Nothing scans all blocks at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +27,34 @@ pub struct Scans {
     tracked: Option<BlockId>,
     tracked_again: bool,
     debts_at: Uptime,
+    /// Nodes that are draining or in maintenance.
+    passes: BTreeMap<NodeId, Pass>,
+    /// After which of all blocks to go on looking for those that are to be spread.
+    placement: Option<BlockId>,
+    placement_again: bool,
+    /// Whether the last slice left something of the two.
+    has_more: bool,
 }
+
+/// How far the blocks of a node were gone through.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pass {
+    after: Option<BlockId>,
+    is_running: bool,
+    started: Uptime,
+    next_at: Uptime,
+    /// Blocks seen in this pass that still need something.
+    needy: u64,
+    /// The same of the latest pass that is complete.
+    left: Option<u64>,
+}
+
+/// While more blocks than this are ready or wait for budget, blocks of draining nodes and of bad placement wait.
+const WAITING_MAX: usize = 1024;
+/// Time between two passes over a node of which all is done.
+const PASS_EVERY: Duration = Duration::from_mins(1);
+/// The same at the least, while something is left to do.
+const PASS_EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// Blocks to look at.
 #[derive(Debug, Default)]
@@ -35,6 +63,19 @@ pub struct Slice {
     pub tracked: Vec<BlockId>,
     /// In debt, or on a node that left.
     pub found: Vec<BlockId>,
+    /// A part of the pass over a node.
+    pub leaving: Option<PassSlice>,
+}
+
+/// A part of the pass over a node that is draining or in maintenance.
+#[derive(Debug)]
+pub struct PassSlice {
+    /// The node.
+    pub node: NodeId,
+    /// Blocks to look at.
+    pub blocks: Vec<BlockId>,
+    /// Whether the pass ends with them.
+    pub is_last: bool,
 }
 
 impl Scans {
@@ -42,7 +83,17 @@ impl Scans {
     pub fn new(now: Uptime) -> Self {
         let start = Some(BlockId(0));
         let nodes = BTreeMap::new();
-        Self { nodes, debts: start, tracked: None, tracked_again: false, debts_at: now }
+        Self {
+            nodes,
+            debts: start,
+            tracked: None,
+            tracked_again: false,
+            debts_at: now,
+            passes: BTreeMap::new(),
+            placement: None,
+            placement_again: false,
+            has_more: false,
+        }
     }
 
     /// The blocks of `node` are to be looked at, from the first.
@@ -68,9 +119,48 @@ impl Scans {
         self.debts.get_or_insert(BlockId(0));
     }
 
+    /// The blocks of `node` are to be gone through again and again, beginning now.
+    pub fn start_passes(&mut self, now: Uptime, node: NodeId) {
+        self.passes.insert(node, Pass { next_at: now, ..Pass::default() });
+    }
+
+    /// The node is in service again.
+    pub fn stop_passes(&mut self, node: NodeId) {
+        self.passes.remove(&node);
+    }
+
+    /// Of the blocks of a slice of a pass so many still need something.
+    pub fn passed(&mut self, now: Uptime, slice: &PassSlice, needy: u64) {
+        let Some(pass) = self.passes.get_mut(&slice.node) else { return };
+        pass.needy += needy;
+        if slice.is_last {
+            let took = now.saturating_sub(pass.started);
+            let wait = match pass.needy {
+                0 => PASS_EVERY,
+                // A tenth of the time at the most is spent on looking.
+                _ => (took * 10).clamp(PASS_EVERY_MIN, PASS_EVERY),
+            };
+            let left = Some(pass.needy);
+            *pass = Pass { next_at: now + wait, left, ..Pass::default() };
+        }
+    }
+
+    /// How many blocks of `node` still needed something when they were last gone through; `None` if that is not known.
+    pub fn left_on(&self, node: NodeId) -> Option<u64> {
+        self.passes.get(&node)?.left
+    }
+
+    /// All blocks are to be looked at for their placement.
+    pub fn start_placement(&mut self) {
+        match self.placement {
+            Some(_) => self.placement_again = true,
+            None => self.placement = Some(BlockId(0)),
+        }
+    }
+
     /// Whether there is anything to look at now.
     pub fn has_work(&self) -> bool {
-        !self.nodes.is_empty() || self.debts.is_some() || self.tracked.is_some()
+        !self.nodes.is_empty() || self.debts.is_some() || self.tracked.is_some() || self.has_more
     }
 
     /// What to look at next: about `count` blocks of each kind.
@@ -109,6 +199,41 @@ impl Scans {
             self.debts = blocks.last().copied().filter(|_| blocks.len() == count);
             slice.found.extend(blocks);
         }
+        self.has_more = false;
+        if queue.waiting_at_once() < WAITING_MAX {
+            slice.leaving = self.next_of_passes(now, count, tables)?;
+            if let Some(after) = self.placement {
+                let blocks = view::blocks_after(tables, after, count)?;
+                self.placement = blocks.last().copied().filter(|_| blocks.len() == count);
+                if self.placement.is_none() && std::mem::take(&mut self.placement_again) {
+                    self.placement = Some(BlockId(0));
+                }
+                slice.found.extend(blocks);
+            }
+            let is_running = self.passes.values().any(|pass| pass.is_running);
+            self.has_more = is_running || self.placement.is_some();
+        }
         Ok(slice)
+    }
+
+    /// A part of the pass that is running, or of the one that is due for longest.
+    fn next_of_passes(
+        &mut self,
+        now: Uptime,
+        count: usize,
+        tables: &dyn Tables,
+    ) -> Result<Option<PassSlice>, StoreError> {
+        let due = self.passes.iter_mut().filter(|(_, pass)| pass.is_running || pass.next_at <= now);
+        let next = due.min_by_key(|(node, pass)| (!pass.is_running, pass.next_at, **node));
+        let Some((node, pass)) = next else { return Ok(None) };
+        if !pass.is_running {
+            *pass = Pass { is_running: true, started: now, left: pass.left, ..Pass::default() };
+        }
+        let blocks = view::blocks_of_node(tables, *node, pass.after, count)?;
+        let is_last = blocks.len() < count;
+        pass.after = blocks.last().copied();
+        pass.is_running = !is_last;
+        pass.next_at = if is_last { Duration::MAX } else { pass.next_at };
+        Ok(Some(PassSlice { node: *node, blocks, is_last }))
     }
 }

@@ -10,6 +10,21 @@ use doldam_proto::id::{BlockId, NodeId};
 
 use crate::engine::cluster::Uptime;
 
+/// What a copy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyReason {
+    /// There are too few replicas.
+    Repair,
+    /// A holder is draining.
+    Drain,
+    /// A holder may go away for a while.
+    Maintenance,
+    /// All replicas are on one rack.
+    Spread,
+    /// A node is fuller than others.
+    Balance,
+}
+
 /// One ordered copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyTask {
@@ -21,6 +36,10 @@ pub struct CopyTask {
     pub target: NodeId,
     /// How much.
     pub bytes: u64,
+    /// What for.
+    pub reason: CopyReason,
+    /// Since when.
+    pub started: Uptime,
     /// When to give up.
     pub until: Uptime,
     /// The target has stored it, and the change of the set is under way.
@@ -93,6 +112,11 @@ impl Tasks {
         self.by_until.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id).collect()
     }
 
+    /// All of them, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &CopyTask> {
+        self.copies.values()
+    }
+
     /// How many are under way.
     pub fn len(&self) -> usize {
         self.copies.len()
@@ -114,7 +138,9 @@ mod tests {
 
     fn copy(block: u64, source: u32, target: u32) -> CopyTask {
         let (source, target) = (NodeId(source), NodeId(target));
-        CopyTask { block: BlockId(block), source, target, bytes: 5, until: UNTIL, is_stored: false }
+        let (block, reason, started) = (BlockId(block), CopyReason::Repair, Duration::ZERO);
+        let (bytes, until) = (5, UNTIL);
+        CopyTask { block, source, target, bytes, reason, started, until, is_stored: false }
     }
 
     #[test]

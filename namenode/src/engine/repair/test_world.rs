@@ -12,11 +12,13 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, Outcome, outcome};
 
 use super::budget::BudgetLimits;
+use super::explain::Explanation;
+use super::moves::BalanceStatus;
 use super::pause::PauseLimits;
 use super::{Action, Event, ProposalEnd, RepairLimits, RepairPlanner, Surroundings};
 use crate::engine::cluster::capacity::Reserved;
 use crate::engine::cluster::{
-    Cluster, LivenessLimits, Load, NodeIdentity, Session, Transition, Uptime,
+    Cluster, LivenessLimits, Load, Mode, NodeIdentity, Session, Transition, Uptime,
 };
 use crate::engine::namespace::apply;
 use crate::engine::namespace::view::{self, Block};
@@ -30,6 +32,7 @@ pub(super) const LIMITS: RepairLimits = RepairLimits {
     pause: PauseLimits { share_percent: 50, nodes_min: 3, window: Duration::from_mins(10) },
     copy_timeout: Duration::from_secs(20),
     copy_rate_min: 1 << 20,
+    bytes_per_sec: 0,
     tracked_max: 10_000,
 };
 pub(super) const VALUE: ChainingValue = ChainingValue([7; 32]);
@@ -43,6 +46,10 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) planner: RepairPlanner,
     pub(super) sessions: BTreeMap<NodeId, Session>,
+    /// Bytes that nodes still take, where that is not very much.
+    room: BTreeMap<NodeId, u64>,
+    /// Nodes report what the state says that they hold, on disks for a hundred blocks.
+    measures_disks: bool,
     chance: Chance,
     sequence: u64,
 }
@@ -50,11 +57,18 @@ pub(super) struct World {
 impl World {
     /// A cluster with live and confirmed nodes 1, 2, ... on these racks.
     pub(super) fn new(racks: &[&str]) -> Self {
+        Self::with_limits(racks, LIMITS)
+    }
+
+    /// The same with a planner of other limits.
+    pub(super) fn with_limits(racks: &[&str], limits: RepairLimits) -> Self {
         let mut world = Self {
             now: Duration::ZERO,
             tables: MemoryTables::new(),
             cluster: Cluster::new(LIVENESS, [], Duration::ZERO),
-            planner: RepairPlanner::new(LIMITS, Duration::ZERO),
+            planner: RepairPlanner::new(limits, Duration::ZERO),
+            room: BTreeMap::new(),
+            measures_disks: false,
             sessions: BTreeMap::new(),
             chance: Chance::new(1),
             sequence: 0,
@@ -103,6 +117,14 @@ impl World {
         self.register(identity);
     }
 
+    /// The node comes back in another rack, with all it had.
+    pub(super) fn move_to_rack(&mut self, id: u32, rack: &str) {
+        let mut identity = self.cluster.node(NodeId(id)).unwrap().identity.clone();
+        rack.clone_into(&mut identity.rack);
+        self.register(identity);
+        self.confirm(NodeId(id));
+    }
+
     pub(super) fn confirm(&mut self, id: NodeId) {
         if self.cluster.confirm(id) {
             self.event(Event::NodeConfirmed(id));
@@ -111,10 +133,66 @@ impl World {
 
     /// A heartbeat of one node.
     pub(super) fn beat(&mut self, id: NodeId) {
-        let load = Load { capacity: 1 << 40, available: 1 << 39, ..Load::default() };
+        let load = self.load(id);
         let session = self.sessions[&id];
         let transition = self.cluster.heartbeat(self.now, id, session, load).unwrap();
         self.tell(transition);
+    }
+
+    fn load(&self, id: NodeId) -> Load {
+        let capacity = if self.measures_disks { 100 * LENGTH } else { 1 << 40 };
+        let used = if self.measures_disks { self.replicas_on(id.0) * LENGTH } else { 0 };
+        let room = if self.measures_disks { capacity - used } else { capacity / 2 };
+        let available = self.room.get(&id).copied().unwrap_or(room);
+        Load { capacity, used, available, ..Load::default() }
+    }
+
+    /// All nodes have disks for a hundred blocks from now on.
+    pub(super) fn measure_disks(&mut self) {
+        self.measures_disks = true;
+        self.beat_all();
+    }
+
+    pub(super) fn beat_all(&mut self) {
+        for id in self.live() {
+            self.beat(id);
+        }
+    }
+
+    /// The node takes so many more bytes.
+    pub(super) fn set_room(&mut self, node: u32, bytes: u64) {
+        self.room.insert(NodeId(node), bytes);
+        self.beat(NodeId(node));
+    }
+
+    /// An administrator decides.
+    pub(super) fn set_mode(&mut self, node: u32, mode: Mode) {
+        let transition = self.cluster.set_mode(NodeId(node), mode);
+        self.tell(transition);
+    }
+
+    /// Good replicas that the state lists for a node.
+    pub(super) fn replicas_on(&self, node: u32) -> u64 {
+        view::replica_sum(&self.tables, NodeId(node)).unwrap().count
+    }
+
+    /// Why a block waits.
+    pub(super) fn explain(&self, block: BlockId) -> Option<Explanation> {
+        let reserved = Reserved::default();
+        let around =
+            Surroundings { cluster: &self.cluster, reserved: &reserved, tables: &self.tables };
+        self.planner.explain(self.now, block, &around).unwrap()
+    }
+
+    pub(super) fn explain_waiting(&self, count: usize) -> Vec<Explanation> {
+        let reserved = Reserved::default();
+        let around =
+            Surroundings { cluster: &self.cluster, reserved: &reserved, tables: &self.tables };
+        self.planner.explain_waiting(self.now, count, &around).unwrap()
+    }
+
+    pub(super) fn balance(&self) -> BalanceStatus {
+        self.planner.balance_status(self.now, &self.cluster)
     }
 
     /// The stream of a node ends.
@@ -146,6 +224,9 @@ impl World {
                 Transition::Live(node) => Event::NodeLive(node),
                 Transition::Suspect(node) => Event::NodeSuspect(node),
                 Transition::Dead(node) => Event::NodeDead(node),
+                Transition::ModeChanged(node) | Transition::MaintenanceOver(node, _) => {
+                    Event::ModeChanged(node)
+                }
                 Transition::CloseStream(..) => continue,
             };
             self.event(event);

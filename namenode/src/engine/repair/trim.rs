@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use doldam_proto::id::NodeId;
 
 use super::assess::Assessment;
-use crate::engine::cluster::Cluster;
+use super::drain;
+use crate::engine::cluster::{Cluster, Node};
 
 /// A replica to remove from the set of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
     /// A good one more than wanted: the node is then told to drop it.
     Surplus(NodeId),
+    /// A good one on a draining node, enough others being there: the node is then told to drop it.
+    Drained(NodeId),
     /// A bad one that was replaced: the node is then told to drop it.
     Bad(NodeId),
     /// On a dead node, and enough others are there. If the node returns, its inventory brings it up again.
@@ -26,34 +29,45 @@ impl Removal {
     /// The node.
     pub fn node(self) -> NodeId {
         match self {
-            Self::Surplus(node) | Self::Bad(node) | Self::Gone(node) => node,
+            Self::Surplus(node) | Self::Drained(node) | Self::Bad(node) | Self::Gone(node) => node,
         }
     }
 }
 
-/// What to remove next, if anything.
-pub fn removal(assessment: &Assessment, cluster: &Cluster) -> Option<Removal> {
+/// What to remove next, if anything; of a surplus the replica on `preferred`, if that is one of them.
+///
+/// While a holder is in maintenance no surplus is removed: what it left behind must stay until it is back.
+pub fn removal(
+    assessment: &Assessment,
+    cluster: &Cluster,
+    preferred: Option<NodeId>,
+) -> Option<Removal> {
     let sure: Vec<NodeId> = sure(assessment, cluster).collect();
-    let wanted = assessment.wanted.max(1);
-    if sure.len() < wanted {
+    let goal = assessment.goal.max(1);
+    let in_maintenance = !assessment.leaving.is_empty() || !assessment.excused.is_empty();
+    if sure.len() < goal {
         None
     } else if let Some(bad) = assessment.bad.first() {
         Some(Removal::Bad(*bad))
-    } else if sure.len() > wanted {
-        least_missed(&sure, cluster).map(Removal::Surplus)
+    } else if let Some(drained) = drain::replica_to_leave(assessment, sure.len(), cluster) {
+        Some(Removal::Drained(drained))
+    } else if sure.len() > assessment.wanted.max(1) {
+        let preferred = preferred.filter(|node| sure.contains(node));
+        let surplus = preferred.or_else(|| least_missed(&sure, cluster));
+        surplus.filter(|_| !in_maintenance).map(Removal::Surplus)
     } else {
         assessment.dead.first().copied().map(Removal::Gone)
     }
 }
 
-/// How many replicas are known to be there: on live nodes with a confirmed inventory.
+/// How many replicas are known to be there and to stay: on live nodes with a confirmed inventory that are not draining.
 pub fn sure_replicas(assessment: &Assessment, cluster: &Cluster) -> usize {
     sure(assessment, cluster).count()
 }
 
 fn sure(assessment: &Assessment, cluster: &Cluster) -> impl Iterator<Item = NodeId> {
-    let is_confirmed = |id: &NodeId| cluster.node(*id).is_some_and(|node| node.confirmed);
-    assessment.live.iter().copied().filter(is_confirmed)
+    let is_sure = |node: &Node| node.confirmed && !node.mode.is_draining();
+    assessment.live.iter().copied().filter(move |id| cluster.node(*id).is_some_and(is_sure))
 }
 
 /// The one whose loss costs least: on the rack with the most of them, there on the node with the least room.
@@ -74,7 +88,7 @@ mod tests {
     use doldam_proto::id::NodeUuid;
 
     use super::*;
-    use crate::engine::cluster::{LivenessLimits, Load, NodeIdentity};
+    use crate::engine::cluster::{LivenessLimits, Load, Mode, NodeIdentity};
 
     /// Live and confirmed nodes 1, 2, ... with (rack, room).
     fn cluster(nodes: &[(&str, u64)]) -> Cluster {
@@ -98,16 +112,22 @@ mod tests {
 
     fn held(wanted: usize, live: &[u32]) -> Assessment {
         let live = live.iter().copied().map(NodeId).collect();
-        Assessment { wanted, live, ..Assessment::default() }
+        Assessment { wanted, goal: wanted, live, ..Assessment::default() }
     }
 
     #[test]
     fn the_surplus_goes_from_the_fullest_rack_and_there_from_the_fullest_node() {
         let cluster = cluster(&[("/a", 5), ("/a", 9), ("/b", 1), ("/a", 7)]);
-        assert_eq!(removal(&held(3, &[1, 2, 3, 4]), &cluster), Some(Removal::Surplus(NodeId(1))));
-        assert_eq!(removal(&held(2, &[2, 3, 4]), &cluster), Some(Removal::Surplus(NodeId(4))));
-        assert_eq!(removal(&held(1, &[1, 3]), &cluster), Some(Removal::Surplus(NodeId(3))));
-        assert_eq!(removal(&held(3, &[1, 2, 3]), &cluster), None);
+        assert_eq!(
+            removal(&held(3, &[1, 2, 3, 4]), &cluster, None),
+            Some(Removal::Surplus(NodeId(1)))
+        );
+        assert_eq!(
+            removal(&held(2, &[2, 3, 4]), &cluster, None),
+            Some(Removal::Surplus(NodeId(4)))
+        );
+        assert_eq!(removal(&held(1, &[1, 3]), &cluster, None), Some(Removal::Surplus(NodeId(3))));
+        assert_eq!(removal(&held(3, &[1, 2, 3]), &cluster, None), None);
     }
 
     #[test]
@@ -117,10 +137,10 @@ mod tests {
         cluster.register(Duration::ZERO, identity, String::new());
         let session = cluster.open_stream(NodeId(2)).unwrap();
         cluster.heartbeat(Duration::ZERO, NodeId(2), session, Load::default()).unwrap();
-        assert_eq!(removal(&held(2, &[1, 2, 3]), &cluster), None);
-        assert!(removal(&held(1, &[1, 2, 3]), &cluster).is_some());
+        assert_eq!(removal(&held(2, &[1, 2, 3]), &cluster, None), None);
+        assert!(removal(&held(1, &[1, 2, 3]), &cluster, None).is_some());
         cluster.confirm(NodeId(2));
-        assert!(removal(&held(2, &[1, 2, 3]), &cluster).is_some());
+        assert!(removal(&held(2, &[1, 2, 3]), &cluster, None).is_some());
     }
 
     #[test]
@@ -128,18 +148,18 @@ mod tests {
         let cluster = cluster(&[("/a", 1), ("/a", 1), ("/a", 1)]);
         let mut block = held(2, &[1]);
         block.bad.push(NodeId(3));
-        assert_eq!(removal(&block, &cluster), None);
+        assert_eq!(removal(&block, &cluster, None), None);
         block.live.push(NodeId(2));
-        assert_eq!(removal(&block, &cluster), Some(Removal::Bad(NodeId(3))));
+        assert_eq!(removal(&block, &cluster, None), Some(Removal::Bad(NodeId(3))));
     }
 
     #[test]
     fn the_last_replica_never_goes_whatever_is_wanted() {
         let cluster = cluster(&[("/a", 1)]);
-        assert_eq!(removal(&held(0, &[1]), &cluster), None);
+        assert_eq!(removal(&held(0, &[1]), &cluster, None), None);
         let mut bad = held(0, &[]);
         bad.bad.push(NodeId(1));
-        assert_eq!(removal(&bad, &cluster), None);
+        assert_eq!(removal(&bad, &cluster, None), None);
     }
 
     #[test]
@@ -147,8 +167,32 @@ mod tests {
         let cluster = cluster(&[("/a", 1), ("/a", 1)]);
         let mut block = held(2, &[1, 2]);
         block.dead.push(NodeId(9));
-        assert_eq!(removal(&block, &cluster), Some(Removal::Gone(NodeId(9))));
-        block.wanted = 3;
-        assert_eq!(removal(&block, &cluster), None);
+        assert_eq!(removal(&block, &cluster, None), Some(Removal::Gone(NodeId(9))));
+        (block.wanted, block.goal) = (3, 3);
+        assert_eq!(removal(&block, &cluster, None), None);
+    }
+
+    #[test]
+    fn a_drained_replica_leaves_before_any_surplus_and_a_preferred_one_before_others() {
+        let mut cluster = cluster(&[("/a", 1), ("/a", 1), ("/b", 1), ("/b", 1)]);
+        let block = held(2, &[1, 2, 3]);
+        assert_eq!(removal(&block, &cluster, Some(NodeId(3))), Some(Removal::Surplus(NodeId(3))));
+        assert_eq!(removal(&block, &cluster, Some(NodeId(4))), Some(Removal::Surplus(NodeId(2))));
+        cluster.set_mode(NodeId(3), Mode::Draining { accept_fewer: false });
+        let block = Assessment { draining: vec![NodeId(3)], ..block };
+        assert_eq!(removal(&block, &cluster, None), Some(Removal::Drained(NodeId(3))));
+        let block = Assessment { live: vec![NodeId(1), NodeId(3)], ..block };
+        assert_eq!(removal(&block, &cluster, None), None, "copy first");
+    }
+
+    #[test]
+    fn nothing_is_surplus_while_a_holder_is_in_maintenance() {
+        let cluster = cluster(&[("/a", 1), ("/a", 1), ("/a", 1)]);
+        let block = held(2, &[1, 2, 3]);
+        assert!(removal(&block, &cluster, None).is_some());
+        let block = Assessment { leaving: vec![NodeId(1)], ..block };
+        assert_eq!(removal(&block, &cluster, None), None);
+        let block = Assessment { excused: vec![NodeId(9)], leaving: Vec::new(), ..block };
+        assert_eq!(removal(&block, &cluster, None), None);
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use doldam_proto::FsError;
 use doldam_proto::limits::PROTOCOL_VERSION;
 use doldam_proto::wire;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fake_datanode::{FakeDatanode, LENGTH};
 use super::{Server, answer, commit};
@@ -244,17 +243,7 @@ async fn the_reader_gets_its_own_host_first_and_suspect_nodes_last() {
 async fn health_and_metrics_are_served() {
     let server = Server::start().await;
     let _node = FakeDatanode::join(&server, 1).await;
-    let get = |path: &'static str| {
-        let address = server.handle.http_addr().unwrap().to_owned();
-        async move {
-            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        }
-    };
+    let get = |path| server.page(path);
     let health = get("/health").await;
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     assert!(health.contains(r#""state":"serving""#), "{health}");

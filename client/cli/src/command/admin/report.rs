@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use doldam_client::{ClusterReport, NodeState};
+use doldam_client::{ClusterReport, NodeMode, NodeState};
 use serde::Serialize;
 
 use crate::command::CommandResult;
+use crate::command::admin::leaving::progress;
 use crate::error::CommandError;
 use crate::exit_code::ExitCode;
 use crate::output::size::{grouped, human_bytes, human_seconds, percent};
@@ -64,8 +65,11 @@ impl fmt::Display for ReportRecord {
             grouped(report.corrupt),
             grouped(report.missing)
         )?;
-        let paused =
-            if report.repair_paused { ", PAUSED: too many datanodes are gone" } else { "" };
+        let paused = if report.repair_paused {
+            ", PAUSED: too many datanodes are gone; see `doldam admin repair`"
+        } else {
+            ""
+        };
         writeln!(
             formatter,
             "repair       {} running, {} waiting{paused}",
@@ -73,7 +77,13 @@ impl fmt::Display for ReportRecord {
             grouped(report.repairs_waiting)
         )?;
         let live = report.datanodes.iter().filter(|node| node.node.state == NodeState::Live);
-        writeln!(formatter, "datanodes    {} live of {}", live.count(), report.datanodes.len())?;
+        let leaving = report.datanodes.iter().filter(|node| node.mode != NodeMode::InService);
+        let leaving = match leaving.count() {
+            0 => String::new(),
+            count => format!(", {count} draining or in maintenance"),
+        };
+        let all = report.datanodes.len();
+        writeln!(formatter, "datanodes    {} live of {all}{leaving}", live.count())?;
         if report.datanodes.is_empty() {
             return write!(formatter, "(none has registered)");
         }
@@ -102,6 +112,10 @@ fn datanodes(report: &ClusterReport) -> String {
             NodeState::Suspect => "suspect",
             NodeState::Dead => "DEAD",
         };
+        let mode = match node.mode {
+            NodeMode::InService => String::new(),
+            NodeMode::Draining | NodeMode::Maintenance => format!(", {}", progress(node)),
+        };
         let failed = match node.failed_volumes.len() {
             0 => String::new(),
             count => format!(" ({count} folders failed)"),
@@ -110,7 +124,7 @@ fn datanodes(report: &ClusterReport) -> String {
             node.node.id.to_string(),
             node.node.address.clone(),
             node.node.rack.clone(),
-            format!("{state}{failed}"),
+            format!("{state}{failed}{mode}"),
             human_seconds(node.silent_ms as f64 / 1000.0),
             human_bytes(node.used),
             human_bytes(node.available),

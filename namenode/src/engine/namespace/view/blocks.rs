@@ -141,6 +141,26 @@ pub fn debts(tables: &dyn Tables, after: BlockId, max: usize) -> Result<Vec<Bloc
     Ok(found)
 }
 
+/// Blocks after `after` (0: from the first), committed or not, in order of ids.
+///
+/// # Errors
+/// If the store fails.
+pub fn blocks_after(
+    tables: &dyn Tables,
+    after: BlockId,
+    max: usize,
+) -> Result<Vec<BlockId>, StoreError> {
+    let mut found = Vec::new();
+    if max == 0 {
+        return Ok(found);
+    }
+    block_owners::scan_after(tables, after, &mut |block| {
+        found.push(block);
+        if found.len() == max { BREAK } else { CONTINUE }
+    })?;
+    Ok(found)
+}
+
 /// What a replica on a datanode is to this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {

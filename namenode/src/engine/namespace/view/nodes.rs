@@ -2,7 +2,7 @@
 
 use doldam_proto::fingerprint::ReplicaId;
 use doldam_proto::id::{BlockId, NodeId, NodeUuid};
-use doldam_proto::wire::NodeRecord;
+use doldam_proto::wire::{NodeMode, NodeRecord};
 
 use crate::engine::records::fingerprints::{self, ReplicaSum, WHOLE_NODE};
 use crate::engine::records::{BREAK, CONTINUE, damaged, node_uuids, nodes as records, replicas};
@@ -19,6 +19,27 @@ pub struct Node {
     pub address: String,
     /// Such as `/r1`.
     pub rack: String,
+    /// What an administrator decided about it.
+    pub decision: Decision,
+}
+
+/// What an administrator decided about a datanode, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing.
+    InService,
+    /// It is to be emptied.
+    Drain {
+        /// Fewer replicas than wanted are enough if there are too few nodes for more.
+        accept_fewer: bool,
+    },
+    /// It may be away for a while.
+    Maintain {
+        /// Until then, by the wall clock.
+        until_ms: u64,
+        /// Never longer than this from when it was said, or from a restart.
+        duration_ms: u64,
+    },
 }
 
 /// Every datanode, in order of ids.
@@ -118,5 +139,13 @@ pub fn blocks_of_node(
 fn from_record(id: NodeId, record: NodeRecord) -> Result<Node, StoreError> {
     let wrong = || damaged(Table::Nodes, format!("the uuid of node {id} has not 16 bytes"));
     let uuid = NodeUuid::from_slice(&record.node_uuid).ok_or_else(wrong)?;
-    Ok(Node { id, uuid, address: record.address, rack: record.rack })
+    let decision = match record.mode() {
+        NodeMode::Unspecified => Decision::InService,
+        NodeMode::Draining => Decision::Drain { accept_fewer: record.accept_fewer },
+        NodeMode::Maintenance => {
+            let (until_ms, duration_ms) = (record.until_ms, record.duration_ms);
+            Decision::Maintain { until_ms, duration_ms }
+        }
+    };
+    Ok(Node { id, uuid, address: record.address, rack: record.rack, decision })
 }

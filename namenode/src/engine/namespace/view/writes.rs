@@ -4,6 +4,7 @@ use doldam_proto::digest::{ChainingValue, FileDigest};
 use doldam_proto::file::Durability;
 use doldam_proto::id::{BlockId, ClientId, Generation, InodeId, NodeId};
 use doldam_proto::path::FsPath;
+use doldam_proto::wire::BlockRecord;
 
 use super::blocks::{Block, block, find};
 use crate::engine::namespace::NamespaceError;
@@ -266,6 +267,35 @@ pub fn writes_anything(tables: &dyn Tables, client: ClientId) -> Result<bool, St
         BREAK
     })?;
     Ok(any)
+}
+
+/// How many blocks are being written to `node` by the first `writes_max` unfinished writes.
+///
+/// # Errors
+/// If the store fails.
+pub fn open_blocks_on(
+    tables: &dyn Tables,
+    node: NodeId,
+    writes_max: usize,
+) -> Result<u64, StoreError> {
+    let (mut writes, mut found) = (0, 0);
+    leases::scan_all(tables, &mut |_, inode| {
+        writes += 1;
+        blocks::scan(tables, inode, 0, &mut |_, block| {
+            found += u64::from(is_open_on(&block, node.0));
+            CONTINUE
+        })?;
+        if writes == writes_max { BREAK } else { CONTINUE }
+    })?;
+    Ok(found)
+}
+
+/// Whether a node has, or is getting, what is not committed yet or is committed under another generation.
+fn is_open_on(block: &BlockRecord, node: u32) -> bool {
+    let finished = block.open.as_ref().and_then(|open| open.commit.as_ref());
+    in_progress(block).is_some_and(|writing| writing.targets.contains(&node))
+        || finished.is_some_and(|commit| commit.node_ids.contains(&node))
+        || block.flushed.as_ref().is_some_and(|flushed| flushed.nodes.contains(&node))
 }
 
 fn from_write(tables: &dyn Tables, write: Write) -> Result<WriteView, NamespaceError> {
