@@ -75,7 +75,7 @@ pub struct DatanodeReport {
     pub active_streams: u32,
     /// Its release.
     pub version: String,
-    /// Data folders it gave up.
+    /// Data folders it gave up, and why.
     pub failed_volumes: Vec<String>,
 }
 
