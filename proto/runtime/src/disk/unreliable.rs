@@ -27,6 +27,9 @@ pub const EIO: i32 = 5;
 /// `ENOSPC`: the disk is full.
 pub const ENOSPC: i32 = 28;
 
+/// Size of the disk as it says, always the same, so that what is chosen by free room does not depend on the machine.
+const TOTAL_BYTES: u64 = 1 << 40;
+
 /// What goes wrong, and at which operation from now on, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -44,9 +47,10 @@ pub enum Fault {
         /// Number of the error.
         errno: i32,
     },
-    /// The process dies at it.
+    /// The process dies. Only operations that change something are counted: to die at one that looks is to die at the
+    /// next change.
     Crash {
-        /// Which operation is not carried out any more; half of it is, if it is a write.
+        /// Which change is not carried out any more; half of it is, if it is a write.
         at: u64,
     },
 }
@@ -81,7 +85,13 @@ struct Shared {
 }
 
 struct State {
+    /// Only operations below it are counted and fail.
+    below: PathBuf,
+    /// What the disk says is free.
+    available: u64,
     operations: u64,
+    /// Those that change something.
+    changes: u64,
     /// With the number of the operation counted from the beginning.
     fault: Option<Fault>,
     crashed: bool,
@@ -95,13 +105,36 @@ impl UnreliableDisk {
     /// If the folder cannot be read.
     pub fn over(root: &Path) -> io::Result<Self> {
         let survival = Survival::of(root)?;
-        let state = State { operations: 0, fault: None, crashed: false, survival };
+        let state = State {
+            below: root.to_owned(),
+            available: TOTAL_BYTES / 2,
+            operations: 0,
+            changes: 0,
+            fault: None,
+            crashed: false,
+            survival,
+        };
         Ok(Self { shared: Arc::new(Shared { root: root.to_owned(), state: Mutex::new(state) }) })
+    }
+
+    /// Counts only operations on `folder` and what is below it from now on, and lets only those fail.
+    pub fn strike_below(&self, folder: &Path) {
+        self.shared.state.lock().below = folder.to_owned();
+    }
+
+    /// Says that so many bytes are free; it does not go down by itself.
+    pub fn set_available(&self, bytes: u64) {
+        self.shared.state.lock().available = bytes;
     }
 
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.shared.state.lock().operations
+    }
+
+    /// Those among them that change something.
+    pub fn changes(&self) -> u64 {
+        self.shared.state.lock().changes
     }
 
     /// Plans a fault in place of the one before; its operation is counted from now on.
@@ -111,7 +144,7 @@ impl UnreliableDisk {
         state.fault = Some(match fault {
             Fault::Once { at, errno } => Fault::Once { at: now + at, errno },
             Fault::From { at, errno } => Fault::From { at: now + at, errno },
-            Fault::Crash { at } => Fault::Crash { at: now + at },
+            Fault::Crash { at } => Fault::Crash { at: state.changes + at },
         });
     }
 
@@ -156,20 +189,25 @@ pub fn flip_bit(path: &Path, byte: u64, bit: u8) -> io::Result<()> {
 }
 
 impl Shared {
-    fn enter(&self, need: Need) -> io::Result<()> {
-        match self.judge(need)? {
+    fn enter(&self, path: &Path, need: Need) -> io::Result<()> {
+        match self.judge(path, need)? {
             Verdict::Pass => Ok(()),
             Verdict::Torn(cause) => Err(cause),
         }
     }
 
-    fn judge(&self, need: Need) -> io::Result<Verdict> {
+    fn judge(&self, path: &Path, need: Need) -> io::Result<Verdict> {
         let mut state = self.state.lock();
         if state.crashed {
             return Err(crash());
         }
+        if !path.starts_with(&state.below) {
+            return Ok(Verdict::Pass);
+        }
         let number = state.operations;
         state.operations += 1;
+        let change = (need != Need::Look).then_some(state.changes);
+        state.changes += u64::from(change.is_some());
         let strikes = |errno| errno != ENOSPC || need == Need::Room;
         match state.fault {
             Some(Fault::Once { at, errno }) if at == number && strikes(errno) => {
@@ -178,7 +216,7 @@ impl Shared {
             Some(Fault::From { at, errno }) if at <= number && strikes(errno) => {
                 Err(io::Error::from_raw_os_error(errno))
             }
-            Some(Fault::Crash { at }) if at == number => {
+            Some(Fault::Crash { at }) if change == Some(at) => {
                 state.crashed = true;
                 Ok(Verdict::Torn(crash()))
             }
@@ -201,80 +239,83 @@ fn crash() -> io::Error {
 impl Disk for UnreliableDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let need = if mode == OpenMode::CreateNew { Need::Room } else { Need::Look };
-        self.shared.enter(need)?;
+        self.shared.enter(path, need)?;
         let file = RealDisk.open(path, mode)?;
         let id = self.shared.survival(|survival| match mode {
             OpenMode::CreateNew => survival.created(path),
             OpenMode::Read | OpenMode::Write => survival.opened(path),
         });
-        Ok(Box::new(UnreliableFile { file, id, shared: Arc::clone(&self.shared) }))
+        let (path, shared) = (path.to_owned(), Arc::clone(&self.shared));
+        Ok(Box::new(UnreliableFile { file, path, id, shared }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.shared.enter(Need::Room)?;
+        self.shared.enter(to, Need::Room)?;
         RealDisk.rename(from, to)?;
         self.shared.survival(|survival| survival.renamed(from, to));
         Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.shared.enter(Need::NoRoom)?;
+        self.shared.enter(path, Need::NoRoom)?;
         RealDisk.remove_file(path)?;
         self.shared.survival(|survival| survival.removed(path));
         Ok(())
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.shared.enter(Need::Room)?;
+        self.shared.enter(path, Need::Room)?;
         RealDisk.create_dir_all(path)?;
         self.shared.survival(|survival| survival.folder_created(path));
         Ok(())
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.shared.enter(Need::NoRoom)?;
+        self.shared.enter(path, Need::NoRoom)?;
         RealDisk.remove_dir_all(path)?;
         self.shared.survival(|survival| survival.folder_removed(path));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.shared.enter(Need::Room)?;
+        self.shared.enter(path, Need::Room)?;
         RealDisk.list(path)?; // Fails as the real one does; the sync itself would only cost time.
         self.shared.survival(|survival| survival.folder_synced(path));
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.shared.enter(Need::Look)?;
+        self.shared.enter(path, Need::Look)?;
         RealDisk.list(path)
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        self.shared.enter(Need::Look)?;
-        RealDisk.space(path)
+        self.shared.enter(path, Need::Look)?;
+        RealDisk.space(path)?; // Fails as the real one does.
+        Ok(Space { total: TOTAL_BYTES, available: self.shared.state.lock().available })
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
-        self.shared.enter(Need::Look)?;
+        self.shared.enter(path, Need::Look)?;
         RealDisk.file_bytes(path)
     }
 
     fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
-        self.shared.enter(Need::Look)?;
+        self.shared.enter(path, Need::Look)?;
         RealDisk.lock_dir(path)
     }
 }
 
 struct UnreliableFile {
     file: Box<dyn DiskFile>,
+    path: PathBuf,
     id: FileId,
     shared: Arc<Shared>,
 }
 
 impl UnreliableFile {
     fn sync(&self) -> io::Result<()> {
-        self.shared.enter(Need::Room)?;
+        self.shared.enter(&self.path, Need::Room)?;
         let mut content = vec![0; self.file.len()? as usize];
         self.file.read_exact_at(&mut content, 0)?;
         self.shared.survival(|survival| survival.file_synced(self.id, content));
@@ -284,12 +325,12 @@ impl UnreliableFile {
 
 impl DiskFile for UnreliableFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.shared.enter(Need::Look)?;
+        self.shared.enter(&self.path, Need::Look)?;
         self.file.read_at(buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.shared.judge(Need::Room)? {
+        match self.shared.judge(&self.path, Need::Room)? {
             Verdict::Pass => self.file.write_all_at(bytes, offset),
             Verdict::Torn(cause) => {
                 self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
@@ -299,12 +340,12 @@ impl DiskFile for UnreliableFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.shared.enter(Need::Room)?;
+        self.shared.enter(&self.path, Need::Room)?;
         self.file.set_len(bytes)
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.shared.enter(Need::Look)?;
+        self.shared.enter(&self.path, Need::Look)?;
         self.file.len()
     }
 

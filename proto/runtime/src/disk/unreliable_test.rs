@@ -112,9 +112,9 @@ fn a_file_written_durably_is_old_or_new_after_a_crash_anywhere_and_new_once_it_r
     let count = {
         let fixture = fixture();
         write_file_durably(&fixture.disk, &fixture.path("file"), b"old").unwrap();
-        let before = fixture.disk.operations();
+        let before = fixture.disk.changes();
         write_file_durably(&fixture.disk, &fixture.path("file"), b"new").unwrap();
-        fixture.disk.operations() - before
+        fixture.disk.changes() - before
     };
     assert!(count >= 6, "{count}");
     for at in 0..=count {
@@ -128,7 +128,10 @@ fn a_file_written_durably_is_old_or_new_after_a_crash_anywhere_and_new_once_it_r
                 fixture.disk.lose_power(names, bytes).unwrap();
                 let found = fixture.read("file").unwrap();
                 let is_new = found == b"new";
-                assert!(is_new || (found == b"old" && written.is_err()), "{at} {names:?} {bytes:?}");
+                assert!(
+                    is_new || (found == b"old" && written.is_err()),
+                    "{at} {names:?} {bytes:?}"
+                );
             }
         }
     }

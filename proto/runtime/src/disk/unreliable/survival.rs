@@ -120,6 +120,9 @@ impl Survival {
 
     /// Makes the real folder what survives.
     pub(super) fn leave(&mut self, root: &Path, names: Names, bytes: Bytes) -> io::Result<()> {
+        if (names, bytes) == (Names::Kept, Bytes::Kept) {
+            return Ok(());
+        }
         let (kept_names, kept_folders) = match names {
             Names::Kept => (&self.names, &self.folders),
             Names::Synced => (&self.durable_names, &self.durable_folders),
