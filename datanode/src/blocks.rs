@@ -11,6 +11,7 @@
 //! * [`store`]: the replicas of all folders; what may be read, written, dropped.
 //! * [`partial`], [`publish`]: a block on its way in, and the moment it becomes a replica.
 //! * [`removal`]: quarantine and drop.
+//! * [`taken_out`]: the replicas of a folder that failed.
 //! * [`late_sync`]: the syncs that were not waited for.
 //! * [`verify`]: whether a replica is what it should be.
 //!
@@ -26,9 +27,15 @@ pub(crate) mod scrub_file;
 pub(crate) mod sidecar;
 pub(crate) mod startup;
 pub(crate) mod store;
+pub(crate) mod taken_out;
 pub(crate) mod verify;
 pub(crate) mod version_file;
 pub(crate) mod volume;
+
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod flip_test;
 
 use std::io;
 use std::path::PathBuf;

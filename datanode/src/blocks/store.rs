@@ -115,6 +115,10 @@ impl BlockStore {
     /// As [`find`](Self::find), or if it is damaged, or cannot be opened for another reason.
     pub(crate) fn open(&self, key: ReplicaKey) -> Result<OpenReplica, StoreError> {
         let replica = self.find(key)?;
+        let volume = self.volume(replica.volume);
+        if volume.is_silent() {
+            return Err(no_answer(volume));
+        }
         match self.open_files(key, replica) {
             Ok(open) => Ok(open),
             Err(failure) => {
@@ -139,7 +143,12 @@ impl BlockStore {
         StoreError::Damaged { key, what }
     }
 
-    fn open_files(&self, key: ReplicaKey, replica: Replica) -> Result<OpenReplica, StoreError> {
+    /// As [`open`](Self::open), but whatever is found leaves the replica as it is.
+    pub(super) fn open_files(
+        &self,
+        key: ReplicaKey,
+        replica: Replica,
+    ) -> Result<OpenReplica, StoreError> {
         let (volume, name) = (self.volume(replica.volume), ReplicaName::whole(key, replica.length));
         let path = |kind| volume.layout().file(Place::Blocks, &name, kind);
         let data_path = path(FileKind::Data);
@@ -169,13 +178,14 @@ impl BlockStore {
     /// Whether a block may be received under `key`; if so, nobody else may until the claim is
     /// dropped.
     ///
-    /// A bad replica does not stand in the way: the new one takes its place.
+    /// A bad replica does not stand in the way, nor one of a folder that failed: the new one takes its place.
     ///
     /// # Errors
     /// If it is here already, is being received, or something newer is here.
     pub(crate) fn claim(self: &Arc<Self>, key: ReplicaKey) -> Result<Claim, StoreError> {
         let mut state = self.state();
-        if state.inventory.get(key).is_some_and(|replica| replica.is_good()) {
+        let stands = state.inventory.get(key).is_some_and(|replica| replica.is_good());
+        if stands && !state.inventory.is_withdrawn(key) {
             return Err(StoreError::Exists { key });
         }
         if let Some(found) = state.newer_than(key) {
@@ -186,6 +196,15 @@ impl BlockStore {
         }
         drop(state);
         Ok(Claim::held(Arc::clone(self), key))
+    }
+}
+
+/// What a folder that does not answer is taken to have answered: it is not asked again.
+pub(super) fn no_answer(volume: &Volume) -> StoreError {
+    StoreError::Disk {
+        path: volume.layout().root().to_owned(),
+        during: "asking a data folder that no longer answers",
+        source: io::ErrorKind::TimedOut.into(),
     }
 }
 
