@@ -126,3 +126,25 @@ async fn each_folder_is_walked_by_itself_and_a_failed_one_not_at_all() {
     assert_eq!(bad_blocks(&node), [0_u64; 0]);
     assert!(!node.dir.path().join("SCRUB").exists());
 }
+
+/// Not a test of anything: prints how fast this machine verifies, for `docs/reliability.md`.
+#[test]
+#[ignore = "measures; to be run alone, in a release build"]
+fn time_to_scrub() {
+    const BLOCKS: u64 = 32;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(doldam_runtime::disk::RealDisk);
+    let store = crate::testing::open_store(disk, &[dir.path()]);
+    let content = bytes(32 << 20);
+    for block in 1..=BLOCKS {
+        store_block(&store, key(block), &content, true);
+    }
+    let clock = doldam_runtime::clock::SystemClock::default();
+    let began = doldam_runtime::clock::Clock::now(&clock);
+    for block in 1..=BLOCKS {
+        store.verify(key(block), None).unwrap();
+    }
+    let took = doldam_runtime::clock::Clock::now(&clock).saturating_sub(began);
+    let mib = BLOCKS * 32;
+    println!("{mib} MiB verified in {took:?}: {:.0} MiB/s", mib as f64 / took.as_secs_f64());
+}

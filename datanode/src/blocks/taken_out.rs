@@ -78,7 +78,7 @@ mod tests {
     }
 
     struct Fixture {
-        _dir: tempfile::TempDir,
+        dir: tempfile::TempDir,
         store: Arc<BlockStore>,
     }
 
@@ -91,12 +91,12 @@ mod tests {
         assert_eq!(store.take_out(VolumeIndex(0)), 3);
         assert_eq!(store.take_out(VolumeIndex(0)), 0);
         assert_eq!(store.take_out(VolumeIndex(1)), 0);
-        Fixture { _dir: dir, store }
+        Fixture { dir, store }
     }
 
     #[test]
     fn what_lies_on_a_failed_folder_is_not_listed_but_still_read() {
-        let Fixture { store, _dir } = taken_out();
+        let Fixture { store, dir: _dir } = taken_out();
         assert_eq!(listed(&store), [0_u64; 0]);
         assert!(store.state().inventory.root().is_empty());
         assert!(store.open(key(2)).is_ok());
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn what_was_not_let_go_is_vouched_for_again_if_it_is_whole() {
-        let Fixture { store, _dir } = taken_out();
+        let Fixture { store, dir } = taken_out();
         assert!(store.drop_bad_replica(key(1)).unwrap());
-        let data = _dir.path().join("blocks/03/0000000000000003_1_100.data");
+        let data = dir.path().join("blocks/03/0000000000000003_1_100.data");
         std::fs::write(data, [0; 100]).unwrap();
         let mut after = None;
         while let Some(next) = store.next_withdrawn(VolumeIndex(0), after) {
@@ -123,17 +123,17 @@ mod tests {
 
     #[test]
     fn what_is_let_go_keeps_its_files_and_counts_again_after_a_start() {
-        let Fixture { store, _dir } = taken_out();
+        let Fixture { store, dir } = taken_out();
         assert!(store.drop_bad_replica(key(1)).unwrap());
         assert!(store.open(key(1)).is_err());
         drop(store);
-        let store = open_store(FaultyDisk::default().handle(), &[_dir.path()]);
+        let store = open_store(FaultyDisk::default().handle(), &[dir.path()]);
         assert_eq!(listed(&store), [1, 2, 3]);
     }
 
     #[test]
     fn a_new_copy_may_take_the_place_of_one_that_was_withdrawn() {
-        let Fixture { store, _dir } = taken_out();
+        let Fixture { store, dir: _dir } = taken_out();
         store_block(&store, key(2), &bytes(100), true);
         assert_eq!(listed(&store), [2]);
         assert!(store.verify(key(2), None).is_ok());

@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn only_time_with_an_unbroken_stream_counts() {
         let mut wait = LetGo::default();
-        let almost = LET_GO_TIME - Duration::from_millis(1);
+        let almost = LET_GO_TIME.saturating_sub(Duration::from_millis(1));
         assert!(!wait.is_over(START, false));
         assert!(!wait.is_over(START + LET_GO_TIME, true));
         assert!(!wait.is_over(START + LET_GO_TIME + almost, true));

@@ -166,7 +166,10 @@ async fn send_frames(
         if !last {
             let took = node.seams.clock.now().saturating_sub(began);
             let (others, copies) = (node.foreground_streams(), node.repairs.sending());
-            tokio::time::sleep(share.pause_after(count, took, others, copies)).await;
+            let pause = share.pause_after(count, took, others, copies);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
     }
     Ok(())

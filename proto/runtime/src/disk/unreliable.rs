@@ -119,7 +119,7 @@ impl UnreliableDisk {
 
     /// Counts only operations on `folder` and what is below it from now on, and lets only those fail.
     pub fn strike_below(&self, folder: &Path) {
-        self.shared.state.lock().below = folder.to_owned();
+        folder.clone_into(&mut self.shared.state.lock().below);
     }
 
     /// Says that so many bytes are free; it does not go down by itself.
@@ -166,14 +166,6 @@ impl UnreliableDisk {
         let mut state = self.shared.state.lock();
         state.crashed = true;
         state.survival.leave(&self.shared.root, names, bytes)
-    }
-
-    /// Flips one bit of a file.
-    ///
-    /// # Errors
-    /// If the file has no such byte.
-    pub fn flip_bit(&self, path: &Path, byte: u64, bit: u8) -> io::Result<()> {
-        flip_bit(path, byte, bit)
     }
 }
 

@@ -67,8 +67,8 @@ impl Survival {
             }
             survival.folders.insert(folder);
         }
-        survival.durable_names = survival.names.clone();
-        survival.durable_folders = survival.folders.clone();
+        survival.durable_names.clone_from(&survival.names);
+        survival.durable_folders.clone_from(&survival.folders);
         Ok(survival)
     }
 
