@@ -82,7 +82,7 @@ pub struct DatanodeReport {
     pub active_streams: u32,
     /// Its release.
     pub version: String,
-    /// Data folders it gave up.
+    /// Data folders it gave up, and why.
     pub failed_volumes: Vec<String>,
     /// What an administrator decided about it.
     pub mode: NodeMode,

@@ -14,6 +14,7 @@
 //! * [`recovery`]: what is made of it when nobody does.
 //! * [`readable`]: what a reader is given, of replicas and of open blocks.
 //! * [`removal`]: quarantine and drop.
+//! * [`taken_out`]: the replicas of a folder that failed.
 //! * [`late_sync`]: the syncs that were not waited for.
 //! * [`verify`]: whether a replica is what it should be.
 //!
@@ -33,10 +34,16 @@ pub(crate) mod scrub_file;
 pub(crate) mod sidecar;
 pub(crate) mod startup;
 pub(crate) mod store;
+pub(crate) mod taken_out;
 pub(crate) mod takeover;
 pub(crate) mod verify;
 pub(crate) mod version_file;
 pub(crate) mod volume;
+
+#[cfg(test)]
+mod crash_test;
+#[cfg(test)]
+mod flip_test;
 
 use std::io;
 use std::path::PathBuf;

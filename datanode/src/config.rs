@@ -8,6 +8,8 @@ use doldam_runtime::config::{ByteSize, HumanDuration};
 use doldam_runtime::connection::Deadlines;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::repair_share::RepairShare;
+
 /// Address at which a datanode listens if it is not told.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8030";
 /// Largest share of a disk that the default reserve takes.
@@ -32,10 +34,15 @@ pub struct DatanodeConfig {
     pub http: Option<String>,
     /// Kept free on the disk of each data folder, but never more than 5 % of the disk.
     pub reserve_bytes: ByteSize,
-    /// How fast the scrubber reads, per second.
+    /// How fast the scrubber of each data folder reads, per second; a quarter of it while blocks are written, read or
+    /// copied.
     pub scrub_bytes_per_sec: ByteSize,
     /// From the start of a verification of all replicas to the start of the next.
     pub scrub_interval: HumanDuration,
+    /// From one check of a data folder (is it there, can it be written, synced and read) to the next.
+    pub disk_check_interval: HumanDuration,
+    /// After which a data folder that does not answer a check is given up.
+    pub disk_timeout: HumanDuration,
     /// Threads that serve block streams; 0 means one per processor.
     pub data_threads: usize,
     /// Blocks that are written, read or copied at once; more requests are refused as busy. Each
@@ -45,6 +52,12 @@ pub struct DatanodeConfig {
     pub connections_max: usize,
     /// Repair copies that are sent at once.
     pub copies_max: usize,
+    /// Share of the time in which repair copies are sent while blocks of clients are written or read, in percent;
+    /// without them copies go at full speed.
+    pub repair_share_percent: u32,
+    /// What each repair copy may send per second in any case. Above the namenode's `repair_rate_min`, below which it
+    /// gives a copy up.
+    pub repair_bytes_per_sec_min: ByteSize,
     /// After which a replica whose writer did not wait for a sync is synced.
     pub late_sync_after: HumanDuration,
     /// For a connection to another datanode.
@@ -73,10 +86,14 @@ impl Default for DatanodeConfig {
             reserve_bytes: ByteSize(1 << 30),
             scrub_bytes_per_sec: ByteSize(20_000_000),
             scrub_interval: HumanDuration(Duration::from_hours(24)),
+            disk_check_interval: secs(10),
+            disk_timeout: secs(30),
             data_threads: 0,
             streams_max: 128,
             connections_max: 2048,
             copies_max: 4,
+            repair_share_percent: 30,
+            repair_bytes_per_sec_min: ByteSize(8 << 20),
             late_sync_after: secs(2),
             connect_timeout: secs(3),
             client_timeout: secs(60),
@@ -132,7 +149,24 @@ impl DatanodeConfig {
         if self.scrub_bytes_per_sec.0 == 0 {
             return bad("scrub_bytes_per_sec", "0 would never verify anything");
         }
+        if !(1..=100).contains(&self.repair_share_percent) {
+            return bad("repair_share_percent", "a share is 1 to 100 percent");
+        }
+        if self.repair_bytes_per_sec_min.0 == 0 {
+            return bad("repair_bytes_per_sec_min", "0 would let a copy starve");
+        }
+        if self.disk_timeout.0.is_zero() {
+            return bad("disk_timeout", "0 would give up every folder");
+        }
         Ok(())
+    }
+
+    /// What repair copies may take.
+    pub(crate) fn repair_share(&self) -> RepairShare {
+        RepairShare {
+            percent: self.repair_share_percent,
+            bytes_per_sec_min: self.repair_bytes_per_sec_min.0,
+        }
     }
 
     /// Deadlines of connections that others open to this node.
@@ -183,6 +217,15 @@ mod tests {
         let never = ByteSize(0);
         let config = DatanodeConfig { scrub_bytes_per_sec: never, ..good() };
         assert_eq!(setting(config), "scrub_bytes_per_sec");
+        for percent in [0, 101] {
+            let config = DatanodeConfig { repair_share_percent: percent, ..good() };
+            assert_eq!(setting(config), "repair_share_percent");
+        }
+        let config = DatanodeConfig { repair_bytes_per_sec_min: never, ..good() };
+        assert_eq!(setting(config), "repair_bytes_per_sec_min");
+        let at_once = HumanDuration(Duration::ZERO);
+        let config = DatanodeConfig { disk_timeout: at_once, ..good() };
+        assert_eq!(setting(config), "disk_timeout");
     }
 
     #[test]

@@ -22,12 +22,13 @@
 //! * `blocks`: replicas on disk; every name and byte of them.
 //! * `stream`: the block stream server and the streams it opens to others.
 //! * `namenode_link`, `driver`: registration, heartbeats, and the orders that come back.
-//! * `scrubber`, `late_syncer`: what goes on in the background.
+//! * `scrubber`, `late_syncer`, `folder_watch`: what goes on in the background.
 
 mod blocks;
 mod config;
 mod driver;
 mod engine;
+mod folder_watch;
 pub mod inspect;
 mod late_syncer;
 mod metrics;

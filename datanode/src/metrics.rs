@@ -63,14 +63,20 @@ pub(crate) struct Metrics {
     scrubbed_bytes: Counter,
     scrubbed_bad: Counter,
     scrub_passes: Counter,
+    scrubbed_blocks: Counter,
+    scrub_pass: Family<FolderLabels, Gauge>,
+    scrub_pass_bytes: Family<FolderLabels, Gauge>,
+    scrub_oldest_seconds: Family<FolderLabels, Gauge>,
     active_streams: Gauge,
     replicas: Gauge,
     quarantined: Gauge,
     left_open: Gauge,
+    withdrawn: Gauge,
     registered: Gauge,
     available_bytes: Family<FolderLabels, Gauge>,
     stored_bytes: Family<FolderLabels, Gauge>,
     failed_folders: Gauge,
+    folder_failed: Family<FolderLabels, Gauge>,
     heartbeats: Counter,
 }
 
@@ -81,6 +87,7 @@ pub(crate) struct Gauges {
     pub(crate) replicas: u64,
     pub(crate) quarantined: u64,
     pub(crate) left_open: u64,
+    pub(crate) withdrawn: u64,
     pub(crate) registered: bool,
     /// Folder, bytes available, bytes stored, failed.
     pub(crate) folders: Vec<(String, u64, u64, bool)>,
@@ -100,19 +107,26 @@ impl Metrics {
             scrubbed_bytes: Counter::default(),
             scrubbed_bad: Counter::default(),
             scrub_passes: Counter::default(),
+            scrubbed_blocks: Counter::default(),
+            scrub_pass: Family::default(),
+            scrub_pass_bytes: Family::default(),
+            scrub_oldest_seconds: Family::default(),
             active_streams: Gauge::default(),
             replicas: Gauge::default(),
             quarantined: Gauge::default(),
             left_open: Gauge::default(),
+            withdrawn: Gauge::default(),
             registered: Gauge::default(),
             available_bytes: Family::default(),
             stored_bytes: Family::default(),
             failed_folders: Gauge::default(),
+            folder_failed: Family::default(),
             heartbeats: Counter::default(),
         };
         let mut registry = Registry::with_prefix("doldam_datanode");
         metrics.register_streams(&mut registry);
         metrics.register_state(&mut registry);
+        metrics.register_scrubber(&mut registry);
         (metrics, Arc::new(registry))
     }
 
@@ -133,16 +147,12 @@ impl Metrics {
 
     fn register_state(&self, registry: &mut Registry) {
         registry.register("orders", "Orders by kind and result", self.orders.clone());
-        let help = "Bytes verified in the background";
-        registry.register_with_unit("scrubbed", help, Unit::Bytes, self.scrubbed_bytes.clone());
-        let help = "Replicas found bad in the background";
-        registry.register("scrubbed_bad", help, self.scrubbed_bad.clone());
-        let help = "Verifications of all replicas completed";
-        registry.register("scrub_passes", help, self.scrub_passes.clone());
         registry.register("replicas", "Replicas held, bad ones too", self.replicas.clone());
         registry.register("quarantined", "Replicas known to be bad", self.quarantined.clone());
         let help = "Blocks that writers left, kept to be gone on with, recovered or dropped";
         registry.register("left_open", help, self.left_open.clone());
+        let help = "Replicas on failed folders that do not count";
+        registry.register("withdrawn", help, self.withdrawn.clone());
         let help = "1 while the namenode's stream is up";
         registry.register("registered", help, self.registered.clone());
         registry.register("heartbeats", "Heartbeats sent", self.heartbeats.clone());
@@ -152,6 +162,26 @@ impl Metrics {
         registry.register_with_unit("stored", help, Unit::Bytes, self.stored_bytes.clone());
         let help = "Data folders that returned errors and take no blocks";
         registry.register("failed_folders", help, self.failed_folders.clone());
+        let help = "1 for a data folder that failed";
+        registry.register("folder_failed", help, self.folder_failed.clone());
+    }
+
+    fn register_scrubber(&self, registry: &mut Registry) {
+        let help = "Bytes verified in the background";
+        registry.register_with_unit("scrubbed", help, Unit::Bytes, self.scrubbed_bytes.clone());
+        let help = "Replicas verified in the background";
+        registry.register("scrubbed_blocks", help, self.scrubbed_blocks.clone());
+        let help = "Replicas found bad in the background";
+        registry.register("scrubbed_bad", help, self.scrubbed_bad.clone());
+        let help = "Verifications of all replicas of a folder completed since the start";
+        registry.register("scrub_passes", help, self.scrub_passes.clone());
+        let help = "Verifications of all replicas of a folder completed ever";
+        registry.register("scrub_pass", help, self.scrub_pass.clone());
+        let help = "Bytes of a folder verified in the present pass";
+        registry.register_with_unit("scrub_pass", help, Unit::Bytes, self.scrub_pass_bytes.clone());
+        let help = "Longest time that a replica of a folder may not have been verified for";
+        let oldest = self.scrub_oldest_seconds.clone();
+        registry.register_with_unit("scrub_oldest", help, Unit::Seconds, oldest);
     }
 
     /// A request on a block stream ended, with a failure if one is given.
@@ -196,6 +226,20 @@ impl Metrics {
         self.scrubbed_bytes.inc_by(bytes);
     }
 
+    /// A replica was verified in the background, whatever came out.
+    pub(crate) fn scrubbed_block(&self) {
+        self.scrubbed_blocks.inc();
+    }
+
+    /// Where the scrubber is on a folder.
+    pub(crate) fn scrubber_at(&self, folder: &str, passes: u64, pass_bytes: u64, oldest_ms: u64) {
+        let labels = FolderLabels { folder: folder.to_owned() };
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.scrub_pass.get_or_create(&labels).set(number(passes));
+        self.scrub_pass_bytes.get_or_create(&labels).set(number(pass_bytes));
+        self.scrub_oldest_seconds.get_or_create(&labels).set(number(oldest_ms / 1000));
+    }
+
     /// A replica was found bad in the background.
     pub(crate) fn scrub_found_bad(&self) {
         self.scrubbed_bad.inc();
@@ -218,11 +262,13 @@ impl Metrics {
         self.replicas.set(number(gauges.replicas));
         self.quarantined.set(number(gauges.quarantined));
         self.left_open.set(number(gauges.left_open));
+        self.withdrawn.set(number(gauges.withdrawn));
         self.registered.set(i64::from(gauges.registered));
         let failed = gauges.folders.iter().filter(|(_, _, _, failed)| *failed).count();
         self.failed_folders.set(number(failed as u64));
-        for (folder, available, stored, _) in &gauges.folders {
+        for (folder, available, stored, failed) in &gauges.folders {
             let labels = FolderLabels { folder: folder.clone() };
+            self.folder_failed.get_or_create(&labels).set(i64::from(*failed));
             self.available_bytes.get_or_create(&labels).set(number(*available));
             self.stored_bytes.get_or_create(&labels).set(number(*stored));
         }

@@ -1,6 +1,6 @@
 //! What all parts of a running datanode share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) buffers: BufferPool,
     /// One permit for each block that may be written, read or copied at once.
     pub(crate) streams: Arc<Semaphore>,
+    /// Repair copies among them.
+    pub(crate) repairs: Repairs,
     /// Who it is, as far as it knows.
     pub(crate) membership: Membership,
     /// Cancelled when it is to stop.
@@ -39,6 +41,55 @@ impl Node {
     /// Blocks that are being written, read or copied.
     pub(crate) fn active_streams(&self) -> usize {
         self.config.streams_max - self.streams.available_permits().min(self.config.streams_max)
+    }
+
+    /// Of those, the ones that clients wait for.
+    pub(crate) fn foreground_streams(&self) -> usize {
+        let repairs = self.repairs.sending() + self.repairs.receiving.load(Ordering::Relaxed);
+        self.active_streams().saturating_sub(repairs)
+    }
+}
+
+/// Repair copies that are sent and received.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs {
+    sending: AtomicUsize,
+    receiving: AtomicUsize,
+}
+
+impl Repairs {
+    /// Copies that are sent.
+    pub(crate) fn sending(&self) -> usize {
+        self.sending.load(Ordering::Relaxed)
+    }
+
+    /// Enters a copy that is sent, until the result is dropped.
+    pub(crate) fn send(&self) -> UnderWay<'_> {
+        UnderWay::enter(&self.sending)
+    }
+
+    /// Enters a copy that is received, until the result is dropped.
+    pub(crate) fn receive(&self) -> UnderWay<'_> {
+        UnderWay::enter(&self.receiving)
+    }
+}
+
+/// A repair copy that is under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a> {
+    count: &'a AtomicUsize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -133,5 +184,37 @@ impl Membership {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doldam_proto::convert::block_stream::{BlockOperation, ExpectedBlock, WriteBlock};
+    use doldam_proto::digest::ChainingValue;
+    use doldam_proto::file::Durability;
+
+    use crate::testing::cluster::{TestNode, key, request, write_request};
+
+    #[tokio::test]
+    async fn repair_copies_are_not_what_repair_yields_to() {
+        let node = TestNode::start(1).await;
+        let expected = ExpectedBlock { length: 100, chaining_value: ChainingValue([1; 32]) };
+        let mut open = Vec::new();
+        for (block, repair, foreground) in [(1, Some(expected), 0), (2, None, 1)] {
+            let write = write_request(key(block), &[&node], Durability::All);
+            let write = BlockOperation::Write(WriteBlock { repair, ..write });
+            let mut connection = node.connect().await;
+            connection.send_message(&request(write)).await.unwrap();
+            open.push(connection);
+            let streams = open.len();
+            node.until(|node| {
+                let (all, others) = (node.node.active_streams(), node.node.foreground_streams());
+                (all, others) == (streams, foreground)
+            })
+            .await;
+        }
+        drop(open);
+        node.until(|node| node.node.active_streams() == 0).await;
+        assert_eq!(node.node.foreground_streams(), 0);
     }
 }

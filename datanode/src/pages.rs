@@ -7,6 +7,8 @@ use doldam_proto::id::{ClusterId, NodeId};
 use doldam_runtime::http::{Health, Pages, escape_html};
 use prometheus_client::registry::Registry;
 
+use crate::blocks::volume::Volume;
+use crate::engine::scrub_plan::ScrubPosition;
 use crate::node::Node;
 
 /// What the pages of `node` show.
@@ -22,18 +24,16 @@ pub(crate) fn pages(node: &Arc<Node>, registry: Arc<Registry>) -> Pages {
 
 /// A datanode is well while the namenode hears from it and it can take and serve blocks.
 fn health(node: &Node) -> Health {
-    let failed: Vec<String> = node
-        .store
-        .volumes()
-        .iter()
-        .filter(|volume| volume.has_failed())
-        .map(|volume| volume.layout().root().display().to_string())
-        .collect();
+    let failure = |volume: &Arc<Volume>| {
+        let why = volume.failure()?;
+        Some(format!("{}: {why}", volume.layout().root().display()))
+    };
+    let failed: Vec<String> = node.store.volumes().iter().filter_map(failure).collect();
     let connected = node.membership.is_connected();
     let serving = failed.len() < node.store.volumes().len();
-    let (replicas, quarantined) = {
+    let (replicas, quarantined, withdrawn) = {
         let inventory = &node.store.state().inventory;
-        (inventory.len(), inventory.quarantined_count())
+        (inventory.len(), inventory.quarantined_count(), inventory.withdrawn_count())
     };
     Health::new(connected && serving)
         .with("node_id", node.membership.node_id().map_or(0, |NodeId(id)| id))
@@ -45,8 +45,17 @@ fn health(node: &Node) -> Health {
         .with("connected", connected)
         .with("replicas", replicas)
         .with("quarantined", quarantined)
+        .with("withdrawn", withdrawn)
         .with("active_streams", node.active_streams())
         .with("failed_folders", failed)
+}
+
+/// How far the verification of a folder is.
+fn scrubbed(position: &ScrubPosition, now_ms: u64) -> String {
+    let ScrubPosition { passes, pass_bytes, under_way, .. } = position;
+    let state = if *under_way { "under way" } else { "last" };
+    let hours = position.oldest_ms(now_ms) / 3_600_000;
+    format!("{passes} times, {state}: {pass_bytes} bytes, all within {hours} h")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -60,14 +69,17 @@ fn hex(bytes: &[u8]) -> String {
 fn page(node: &Node) -> String {
     let mut rows = String::new();
     for volume in node.store.volumes() {
-        let space = volume.space();
+        let space = volume.seen_space();
         let folder = escape_html(&volume.layout().root().display().to_string());
         let state = volume.failure().map_or("ok".to_owned(), |why| escape_html(&why));
         let stored = node.store.state().inventory.stored_bytes(volume.index());
         _ = writeln!(
             rows,
-            "<tr><td>{folder}</td><td>{}</td><td>{stored}</td><td>{}</td><td>{state}</td></tr>",
-            space.total, space.available
+            "<tr><td>{folder}</td><td>{}</td><td>{stored}</td><td>{}</td><td>{state}</td>\
+             <td>{}</td></tr>",
+            space.total,
+            space.available,
+            scrubbed(&volume.scrub(), node.seams.clock.wall_ms())
         );
     }
     let rack = escape_html(&node.config.rack);
@@ -75,7 +87,7 @@ fn page(node: &Node) -> String {
     format!(
         "<p>node {}, rack {rack}, {replicas} replicas, {} streams</p>\n\
          <table><tr><th>folder</th><th>bytes</th><th>stored</th>\
-         <th>available</th><th>state</th></tr>\n\
+         <th>available</th><th>state</th><th>verified</th></tr>\n\
          {rows}</table>",
         node.membership.uuid,
         node.active_streams()

@@ -22,13 +22,14 @@ use crate::config::{BadSetting, DatanodeConfig};
 use crate::driver::Driver;
 use crate::engine::inventory::Inventory;
 use crate::engine::replica::{Replica, ReplicaKey, ReplicaState};
+use crate::folder_watch::watch_folders;
 use crate::late_syncer::sync_late;
 use crate::metrics::Metrics;
 use crate::namenode_link::{LinkError, keep_link};
 use crate::news::News;
-use crate::node::{Membership, Node};
+use crate::node::{Membership, Node, Repairs};
 use crate::pages::pages;
-use crate::scrubber::Scrubber;
+use crate::scrubber::scrub_folders;
 use crate::stream::buffers::BufferPool;
 use crate::stream::failure::chain;
 use crate::stream::listener::listen;
@@ -160,6 +161,7 @@ pub async fn run(
         store,
         metrics,
         buffers: BufferPool::default(),
+        repairs: Repairs::default(),
         membership,
         stopping: tasks.stopping(),
     });
@@ -193,14 +195,8 @@ fn start_tasks(
         ended.map_err(|cause| failure.get_or_init(|| chain(&cause)).clone())
     });
     tasks.spawn_critical("late syncer", sync_late(Arc::clone(node)));
-    let scrubbed = Arc::clone(node);
-    tasks.spawn_critical("scrubber", async move {
-        let loaded = tokio::task::spawn_blocking(move || Scrubber::load(scrubbed)).await;
-        match loaded {
-            Ok(scrubber) => scrubber.run().await.map_err(|never| match never {}),
-            Err(panicked) => Err(panicked),
-        }
-    });
+    tasks.spawn_critical("folder watch", watch_folders(Arc::clone(node)));
+    tasks.spawn_critical("scrubber", scrub_folders(Arc::clone(node)));
 }
 
 async fn bind(seams: &Seams, address: &str) -> Result<(Box<dyn Listener>, String), DatanodeError> {
@@ -271,7 +267,7 @@ async fn in_thread<T: Send + 'static>(
 }
 
 /// Makes one store of what was found in all folders.
-fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockStore> {
+pub(crate) fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockStore> {
     let mut inventory = Inventory::new();
     let (mut duplicates, mut damage, mut unsynced) = (Vec::new(), Vec::new(), Vec::new());
     let mut open = Vec::new();

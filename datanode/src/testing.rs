@@ -18,6 +18,7 @@ use doldam_runtime::Seams;
 use doldam_runtime::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, RealDisk, Space};
 use parking_lot::{Condvar, Mutex};
 
+use crate::blocks::StoreError;
 use crate::blocks::startup::{open_folders, scan};
 use crate::blocks::store::BlockStore;
 use crate::engine::inventory::Inventory;
@@ -61,10 +62,20 @@ pub(crate) fn open_store(disk: Arc<dyn Disk>, dirs: &[&Path]) -> Arc<BlockStore>
 
 /// Stores `bytes` as a replica.
 pub(crate) fn store_block(store: &Arc<BlockStore>, key: ReplicaKey, bytes: &[u8], sync: bool) {
+    try_store_block(store, key, bytes, sync).unwrap();
+}
+
+/// Stores `bytes` as a replica, if the disk lets it.
+pub(crate) fn try_store_block(
+    store: &Arc<BlockStore>,
+    key: ReplicaKey,
+    bytes: &[u8],
+    sync: bool,
+) -> Result<(), StoreError> {
     let (tree, digest) = tree_of(0, bytes);
-    let mut partial = store.begin_write(key, 0, bytes.len() as u64).unwrap();
-    partial.write(0, bytes).unwrap();
-    partial.publish(&tree, &digest, sync).unwrap();
+    let mut partial = store.begin_write(key, 0, bytes.len() as u64)?;
+    partial.write(0, bytes)?;
+    partial.publish(&tree, &digest, sync).map(|_durable| ())
 }
 
 /// All files below a data folder but its identity and lock, as paths below it.

@@ -68,6 +68,10 @@ impl BlockStore {
     pub(crate) fn sync_late(self: &Arc<Self>) {
         let mut synced: Vec<(ReplicaKey, Replica)> = Vec::new();
         for LateSync { key, verify_first } in self.late_syncs().take() {
+            let on_silent = |held: Replica| self.volume(held.volume).is_silent();
+            if self.find(key).is_ok_and(on_silent) {
+                continue; // It would wait for ever.
+            }
             if verify_first && let Err(failure) = self.verify(key, None) {
                 warn!(%key, %failure, "a replica that was never synced cannot be confirmed");
                 continue;

@@ -4,6 +4,7 @@
 //! DIR/VERSION                              identity of the folder
 //! DIR/LOCK                                 held by the process that serves the folder
 //! DIR/SCRUB                                how far the scrubber came
+//! DIR/CHECK                                written now and then, to see whether the disk still works
 //! DIR/blocks/<shard>/<name>.data           bytes of a replica
 //! DIR/blocks/<shard>/<name>.side           its sidecar; .unsynced until both are on stable storage
 //! DIR/writing/<block>_<generation>@<offset>.data   an open block: being received, or left by its writer
@@ -147,6 +148,11 @@ impl Layout {
     /// How far the scrubber came.
     pub(crate) fn scrub_file(&self) -> PathBuf {
         self.root.join("SCRUB")
+    }
+
+    /// Written now and then to see whether the disk still works; its content means nothing.
+    pub(crate) fn check_file(&self) -> PathBuf {
+        self.root.join("CHECK")
     }
 
     /// The folder of a place; replicas lie in shards below it.

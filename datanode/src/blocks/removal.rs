@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
-use super::store::{BlockStore, Claim};
+use super::store::{BlockStore, Claim, no_answer};
 use super::volume::Volume;
 use crate::engine::open_blocks::Claimed;
 use crate::engine::outbox::ReplicaEvent;
@@ -72,9 +72,20 @@ impl BlockStore {
 
     /// As [`drop_replica`](Self::drop_replica), but a good one stays. Says whether a bad one was here.
     ///
+    /// One that was withdrawn with its folder is forgotten, and its files stay: there are others, says the order,
+    /// and a start may still find it worth something.
+    ///
     /// # Errors
     /// If it cannot be removed; it is still here then.
     pub(crate) fn drop_bad_replica(self: &Arc<Self>, key: ReplicaKey) -> Result<bool, StoreError> {
+        let forgotten = {
+            let inventory = &mut self.state().inventory;
+            inventory.is_withdrawn(key) && inventory.remove(key).is_some()
+        };
+        if forgotten {
+            self.news().event(key, ReplicaEvent::Dropped);
+            return Ok(true);
+        }
         self.drop_if(key, |replica| !replica.is_good())
     }
 
@@ -83,21 +94,26 @@ impl BlockStore {
         key: ReplicaKey,
         condition: impl FnOnce(&Replica) -> bool,
     ) -> Result<bool, StoreError> {
-        let (replica, claim) = {
+        let (replica, withdrawn, claim) = {
             let mut state = self.state();
             let Some(replica) = state.inventory.get(key).filter(condition) else {
                 return Ok(false);
             };
+            let withdrawn = state.inventory.is_withdrawn(key);
             state.inventory.remove(key);
             // Nobody may write it anew while its files go. If somebody does already, it is in
             // quarantine.
             let claimed = state.open.take(key, Claimed::Taken).is_ok();
-            (replica, claimed.then(|| Claim::held(Arc::clone(self), key)))
+            (replica, withdrawn, claimed.then(|| Claim::held(Arc::clone(self), key)))
         };
-        // Its files may be on their way to the quarantine just now.
-        let moving = (replica.state == ReplicaState::Quarantined).then(|| self.quarantining());
         let name = ReplicaName::whole(key, replica.length);
         let volume = self.volume(replica.volume);
+        if volume.is_silent() {
+            self.take_back_in(key, replica, withdrawn);
+            return Err(no_answer(volume));
+        }
+        // Its files may be on their way to the quarantine just now.
+        let moving = (replica.state == ReplicaState::Quarantined).then(|| self.quarantining());
         // A bad one may have stayed among the replicas if it could not be moved; not so while a new
         // one is written.
         let places: &[Place] = match (replica.state, &claim) {
@@ -105,14 +121,30 @@ impl BlockStore {
             (ReplicaState::Quarantined, Some(_)) => &[Place::Quarantine, Place::Blocks],
             (ReplicaState::Final | ReplicaState::Unsynced, _) => &[Place::Blocks],
         };
+        let mut is_whole_in_trash = true;
         for place in places {
-            if let Err(failure) = move_files(volume, &name, *place, Place::Trash) {
+            // Without its data it is no replica any more, whatever becomes of the rest.
+            let moved = move_file(volume, &name, FileKind::Data, *place, Place::Trash);
+            if moved.as_ref().is_err_and(StoreError::is_full) {
+                remove_at_once(volume, &name, *place);
+            } else if let Err(failure) = moved {
                 volume.note_error(&failure);
-                self.state().inventory.insert(key, replica);
+                self.take_back_in(key, replica, withdrawn);
                 return Err(failure);
             }
+            match move_files(volume, &name, *place, Place::Trash) {
+                Err(failure) if failure.is_full() => remove_at_once(volume, &name, *place),
+                Err(failure) => {
+                    volume.note_error(&failure);
+                    warn!(%failure, "cannot remove all of a dropped replica; the next start will");
+                    is_whole_in_trash = false; // What is there tells the start what to do.
+                }
+                Ok(()) => {}
+            }
         }
-        empty_trash(volume, &name);
+        if is_whole_in_trash {
+            empty_trash(volume, &name);
+        }
         drop((moving, claim));
         self.news().event(key, ReplicaEvent::Dropped);
         Ok(true)
@@ -149,9 +181,22 @@ impl BlockStore {
     }
 
     /// Removes the files of a bad replica in whose place `good` was published.
+    fn take_back_in(&self, key: ReplicaKey, replica: Replica, withdrawn: bool) {
+        let inventory = &mut self.state().inventory;
+        inventory.insert(key, replica);
+        if withdrawn {
+            inventory.withdraw(key);
+        }
+    }
+
+    /// Removes the files of a bad replica in whose place `good` was published. Those on a folder that failed are left
+    /// to a start on which it works again.
     pub(crate) fn remove_bad_files(&self, key: ReplicaKey, bad: Replica, good: Replica) {
-        let _moving = self.quarantining();
         let (volume, name) = (self.volume(bad.volume), ReplicaName::whole(key, bad.length));
+        if volume.has_failed() {
+            return;
+        }
+        let _moving = self.quarantining();
         // Among the replicas it can have stayed only where the good one is not.
         let same_files = (bad.volume, bad.length) == (good.volume, good.length);
         let places: &[Place] =
@@ -173,17 +218,37 @@ pub(super) fn move_files(
     from: Place,
     to: Place,
 ) -> Result<(), StoreError> {
+    KINDS.into_iter().try_for_each(|kind| move_file(volume, name, kind, from, to))
+}
+
+fn move_file(
+    volume: &Volume,
+    name: &ReplicaName,
+    kind: FileKind,
+    from: Place,
+    to: Place,
+) -> Result<(), StoreError> {
+    let file = |place| volume.layout().file(place, name, kind);
+    match volume.disk().rename(&file(from), &file(to)) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::disk(file(from), "moving a replica")(cause))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes the files of a replica from where they are: on a disk so full that not even a name fits into `trash/`.
+/// A crash in between leaves a half, which a start quarantines and the namenode has dropped once more.
+fn remove_at_once(volume: &Volume, name: &ReplicaName, place: Place) {
     for kind in KINDS {
-        let (old, new) =
-            (volume.layout().file(from, name, kind), volume.layout().file(to, name, kind));
-        match volume.disk().rename(&old, &new) {
+        let path = volume.layout().file(place, name, kind);
+        match volume.disk().remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::disk(old, "moving a replica")(cause));
+                warn!(path = %path.display(), %cause, "cannot remove a dropped replica");
             }
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
 }
 
 /// Removes the files of a replica in `trash/`.

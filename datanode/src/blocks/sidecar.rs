@@ -235,6 +235,12 @@ impl Sidecar {
     /// [`StoreError::Damaged`] if they are not what was written, [`StoreError::Disk`] if they
     /// cannot be read.
     pub(crate) fn read_all_nodes(&self) -> Result<Vec<u8>, StoreError> {
+        let (found, expected) = (self.file.len(), sidecar_bytes(self.header.length));
+        let found = found.map_err(StoreError::disk(&self.path, "reading a sidecar"))?;
+        if found != expected {
+            let what = format!("its sidecar has {found} bytes instead of {expected}");
+            return Err(StoreError::Damaged { key: self.header.key, what });
+        }
         let mut nodes = vec![0; node_count(groups_of(self.header.length)) * VALUE_BYTES];
         self.read_at(&mut nodes, 0)?;
         if *blake3::hash(&nodes).as_bytes() != self.header.nodes_hash {

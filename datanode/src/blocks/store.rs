@@ -123,6 +123,10 @@ impl BlockStore {
     /// As [`find`](Self::find), or if it is damaged, or cannot be opened for another reason.
     pub(crate) fn open(&self, key: ReplicaKey) -> Result<OpenReplica, StoreError> {
         let replica = self.find(key)?;
+        let volume = self.volume(replica.volume);
+        if volume.is_silent() {
+            return Err(no_answer(volume));
+        }
         match self.open_files(key, replica) {
             Ok(open) => Ok(open),
             Err(failure) => {
@@ -147,7 +151,12 @@ impl BlockStore {
         StoreError::Damaged { key, what }
     }
 
-    fn open_files(&self, key: ReplicaKey, replica: Replica) -> Result<OpenReplica, StoreError> {
+    /// As [`open`](Self::open), but whatever is found leaves the replica as it is.
+    pub(super) fn open_files(
+        &self,
+        key: ReplicaKey,
+        replica: Replica,
+    ) -> Result<OpenReplica, StoreError> {
         let (volume, name) = (self.volume(replica.volume), ReplicaName::whole(key, replica.length));
         let path = |kind| volume.layout().file(Place::Blocks, &name, kind);
         let data_path = path(FileKind::Data);
@@ -179,7 +188,7 @@ impl BlockStore {
     /// Whether a block may be received under `key` from its first byte on; if so, nobody else may until the claim is
     /// dropped. Writers under older generations are told to leave.
     ///
-    /// A bad replica does not stand in the way: the new one takes its place.
+    /// A bad replica does not stand in the way, nor one of a folder that failed: the new one takes its place.
     ///
     /// # Errors
     /// If it is here already, is being received, or something newer is here.
@@ -218,14 +227,26 @@ impl BlockStore {
     }
 }
 
+/// What a folder that does not answer is taken to have answered: it is not asked again.
+pub(super) fn no_answer(volume: &Volume) -> StoreError {
+    StoreError::Disk {
+        path: volume.layout().root().to_owned(),
+        during: "asking a data folder that no longer answers",
+        source: io::ErrorKind::TimedOut.into(),
+    }
+}
+
 impl State {
-    /// Whether a replica may be written under `key`: a bad one does not stand in the way.
+    /// Whether a replica may be written under `key`: a bad one does not stand in the way, nor one of a folder that
+    /// failed.
     ///
     /// # Errors
     /// If a good one is here.
     pub(super) fn check_absent(&self, key: ReplicaKey) -> Result<(), StoreError> {
         match self.inventory.get(key) {
-            Some(replica) if replica.is_good() => Err(StoreError::Exists { key }),
+            Some(replica) if replica.is_good() && !self.inventory.is_withdrawn(key) => {
+                Err(StoreError::Exists { key })
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -4,21 +4,27 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use doldam_proto::id::{ClusterId, NodeUuid};
 use doldam_runtime::disk::{
-    DirLock, Disk, Space, create_dir_durably, read_file_bounded, write_file_durably,
+    DirLock, Disk, OpenMode, Space, create_dir_durably, read_file_bounded, write_file_durably,
 };
 use parking_lot::Mutex;
 use tracing::error;
 
 use super::layout::Layout;
+use super::sidecar::sidecar_bytes;
 use super::version_file::{FolderIdentity, VERSION_FILE_BYTES, VersionFileError};
 use super::{StoreError, is_folder_failure};
 use crate::config::RESERVE_PERCENT_MAX;
 use crate::engine::replica::VolumeIndex;
+use crate::engine::scrub_plan::ScrubPosition;
 use crate::engine::startup_plan::Place;
 use crate::engine::volume_choice::Candidate;
+
+/// Length of the file that is written to see whether the disk still works.
+const CHECK_FILE_BYTES: usize = 8;
 
 /// Why a data folder cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,14 @@ impl FolderError {
     }
 }
 
+/// Why a data folder was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    why: String,
+    /// It does not answer at all: whoever asks it anything may wait for ever.
+    silent: bool,
+}
+
 /// A data folder that is served.
 pub(crate) struct Volume {
     index: VolumeIndex,
@@ -90,9 +104,15 @@ pub(crate) struct Volume {
     disk: Arc<dyn Disk>,
     reserve_bytes: u64,
     /// Promised to writers and not written yet.
-    promised_bytes: AtomicU64,
+    promised_bytes: Mutex<u64>,
     writers: AtomicU64,
-    failure: Mutex<Option<String>>,
+    /// Where its scrubber is.
+    scrub: Mutex<ScrubPosition>,
+    /// Times it was looked at without traffic.
+    checks: AtomicU64,
+    /// Of its disk, as seen last.
+    seen_space: Mutex<Space>,
+    failure: Mutex<Option<Failure>>,
     /// Of every folder that could be locked.
     _lock: Option<DirLock>,
 }
@@ -115,6 +135,7 @@ impl Volume {
         })?;
         let identity = read_identity(&*disk, &Layout::new(root.to_owned()))?;
         let volume = Self { _lock: Some(lock), ..Self::of(disk, root, index, reserve_bytes) };
+        volume.space(); // So that it is known before anybody looks again.
         Ok((volume, identity))
     }
 
@@ -137,8 +158,11 @@ impl Volume {
             layout: Layout::new(root.to_owned()),
             disk,
             reserve_bytes,
-            promised_bytes: AtomicU64::new(0),
+            promised_bytes: Mutex::new(0),
             writers: AtomicU64::new(0),
+            scrub: Mutex::default(),
+            checks: AtomicU64::new(0),
+            seen_space: Mutex::new(Space { total: 0, available: 0 }),
             failure: Mutex::new(None),
             _lock: None,
         }
@@ -184,17 +208,27 @@ impl Volume {
         &*self.disk
     }
 
-    /// Size of the disk, and what new blocks may still take of it; nothing of a failed folder.
+    /// Size of the disk, and what new blocks may still take of it; nothing of a failed folder. Asks the disk.
     pub(crate) fn space(&self) -> Space {
-        let space = match self.disk.space(self.layout.root()) {
-            Ok(space) => space,
-            Err(cause) => {
-                self.fail("asking for its space", &cause);
-                return Space { total: 0, available: 0 };
+        if !self.has_failed() {
+            match self.disk.space(self.layout.root()) {
+                Ok(space) => *self.seen_space.lock() = space,
+                Err(cause) => self.fail("asking for its space", &cause),
             }
-        };
+        }
+        self.seen_space()
+    }
+
+    /// The same as seen last, without asking the disk, which may hang.
+    pub(crate) fn seen_space(&self) -> Space {
+        let promised = *self.promised_bytes.lock();
+        self.space_beside(promised)
+    }
+
+    fn space_beside(&self, promised: u64) -> Space {
+        let space = *self.seen_space.lock();
         let reserve = self.reserve_bytes.min(space.total / 100 * RESERVE_PERCENT_MAX);
-        let kept = reserve.saturating_add(self.promised_bytes.load(Ordering::Relaxed));
+        let kept = reserve.saturating_add(promised);
         let available = if self.has_failed() { 0 } else { space.available.saturating_sub(kept) };
         Space { total: space.total, available }
     }
@@ -211,12 +245,94 @@ impl Volume {
 
     /// Why the folder takes no new blocks, if it returned errors.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
+        self.failure.lock().as_ref().map(|failure| failure.why.clone())
     }
 
     /// Whether the folder returned errors and takes no new blocks.
     pub(crate) fn has_failed(&self) -> bool {
         self.failure.lock().is_some()
+    }
+
+    /// Where its scrubber is, for the pages.
+    pub(crate) fn scrub(&self) -> ScrubPosition {
+        *self.scrub.lock()
+    }
+
+    /// Notes where its scrubber is.
+    pub(crate) fn note_scrub(&self, position: ScrubPosition) {
+        *self.scrub.lock() = position;
+    }
+
+    /// Whether the folder was given up because it does not answer.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.failure.lock().as_ref().is_some_and(|failure| failure.silent)
+    }
+
+    /// Gives the folder up because it has not answered for `waited`.
+    pub(crate) fn give_up_silent(&self, waited: Duration) {
+        let mut failure = self.failure.lock();
+        if !failure.as_ref().is_some_and(|failure| failure.silent) {
+            let folder = self.layout.root().display();
+            error!(%folder, ?waited, "data folder does not answer; given up");
+            *failure = Some(Failure { why: format!("no answer for {waited:?}"), silent: true });
+        }
+    }
+
+    /// Whether the folder is still `node`'s and can be written, synced and read: the look at a folder that has no
+    /// traffic. Gives it up if not. Blocks on the disk.
+    pub(crate) fn check(&self, node: NodeUuid) {
+        if let Err((during, cause)) = self.try_check(node)
+            && is_folder_failure(&cause)
+        {
+            self.fail(during, &cause);
+        }
+    }
+
+    fn try_check(&self, node: NodeUuid) -> Result<(), (&'static str, io::Error)> {
+        let during = |during| move |cause| (during, cause);
+        self.is_ours(node).map_err(during("looking whose folder it is"))?;
+        for place in [Place::Blocks, Place::Writing, Place::Quarantine, Place::Trash] {
+            let found = self.disk.file_bytes(&self.layout.place(place));
+            if found.map_err(during("looking into it"))?.is_none() {
+                return Err(("looking into it", io::ErrorKind::NotFound.into()));
+            }
+        }
+        self.write_check_file().map_err(during("writing to it"))
+    }
+
+    /// Whether the folder can be read and is `node`'s.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn is_ours(&self, node: NodeUuid) -> io::Result<()> {
+        let path = self.layout.version_file();
+        let bytes = read_file_bounded(&*self.disk, &path, VERSION_FILE_BYTES as u64)?;
+        let found = FolderIdentity::decode(&bytes).map_err(io::Error::other)?.node;
+        if found == node {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("it belongs to datanode {found} now")))
+    }
+
+    /// Overwrites the same few bytes each time, so that it needs no room once the file is there.
+    fn write_check_file(&self) -> io::Result<()> {
+        let path = self.layout.check_file();
+        let file = match self.disk.open(&path, OpenMode::Write) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                self.disk.open(&path, OpenMode::CreateNew)?
+            }
+            opened => opened?,
+        };
+        let written: [u8; CHECK_FILE_BYTES] =
+            self.checks.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        file.write_all_at(&written, 0)?;
+        file.sync_data()?;
+        let mut found = [0; CHECK_FILE_BYTES];
+        file.read_exact_at(&mut found, 0)?;
+        if found == written {
+            return Ok(());
+        }
+        Err(io::Error::other("it does not hold what was written"))
     }
 
     /// Notes an error met while changing the folder; turns the folder off if it is one that will
@@ -234,14 +350,14 @@ impl Volume {
         if failure.is_none() {
             let folder = self.layout.root().display();
             error!(%folder, during, %cause, "data folder failed; it takes no more blocks");
-            *failure = Some(format!("{during}: {cause}"));
+            *failure = Some(Failure { why: format!("{during}: {cause}"), silent: false });
         }
     }
 
     /// Enters a writer and promises it `bytes`, if so many are left.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         self.writers.fetch_add(1, Ordering::Relaxed);
-        let mut reservation = Reservation { volume: Arc::clone(self), outstanding: 0 };
+        let mut reservation = Reservation { volume: Arc::clone(self), outstanding: 0, sidecar: 0 };
         reservation.extend(bytes).then_some(reservation)
     }
 }
@@ -250,18 +366,23 @@ impl Volume {
 pub(crate) struct Reservation {
     volume: Arc<Volume>,
     outstanding: u64,
+    /// For the sidecar of what was promised so far; kept until the writer has ended.
+    sidecar: u64,
 }
 
 impl Reservation {
-    /// Promises `bytes` more, if so many are left; says whether.
-    ///
-    /// Two writers that ask at the same moment may both be promised the last bytes: the reserve
-    /// covers them.
+    /// Promises `bytes` of a block more, and what its sidecar takes for them, if so many are left; says whether.
     pub(crate) fn extend(&mut self, bytes: u64) -> bool {
-        let fits = !self.volume.has_failed() && self.volume.space().available >= bytes;
+        // Asked before the lock is taken, for the disk may be slow; what others write meanwhile is a frame or two.
+        self.volume.space();
+        let sidecar = sidecar_bytes(bytes);
+        let mut promised = self.volume.promised_bytes.lock();
+        let available = self.volume.space_beside(*promised).available;
+        let fits = !self.volume.has_failed() && available >= bytes.saturating_add(sidecar);
         if fits {
-            self.volume.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
+            *promised += bytes + sidecar;
             self.outstanding += bytes;
+            self.sidecar += sidecar;
         }
         fits
     }
@@ -275,13 +396,13 @@ impl Reservation {
     pub(crate) fn used(&mut self, bytes: u64) {
         let used = bytes.min(self.outstanding);
         self.outstanding -= used;
-        self.volume.promised_bytes.fetch_sub(used, Ordering::Relaxed);
+        *self.volume.promised_bytes.lock() -= used;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.volume.promised_bytes.fetch_sub(self.outstanding, Ordering::Relaxed);
+        *self.volume.promised_bytes.lock() -= self.outstanding + self.sidecar;
         self.volume.writers.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -315,3 +436,7 @@ fn holds_replicas(disk: &dyn Disk, layout: &Layout) -> Result<bool, FolderError>
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "volume_test.rs"]
+mod tests;

@@ -3,8 +3,11 @@
 //! About 60 bytes a replica. Quarantined replicas stay in here until the namenode has ordered them
 //! dropped, but no fingerprint or list has them: those are what the node vouches for. That they are
 //! bad is told as news, and again whenever the node registers.
+//!
+//! The replicas of a data folder that failed are *withdrawn*: not vouched for either, though nothing bad is known of
+//! them. They are read as long as the disk lets them, and count again when the folder does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId, bucket_of};
@@ -21,6 +24,8 @@ pub(crate) struct Inventory {
     root: Fingerprint,
     stored_bytes: BTreeMap<VolumeIndex, u64>,
     quarantined: u64,
+    /// Good replicas that are not vouched for.
+    withdrawn: BTreeSet<ReplicaKey>,
 }
 
 impl Inventory {
@@ -32,6 +37,7 @@ impl Inventory {
             root: Fingerprint::default(),
             stored_bytes: BTreeMap::new(),
             quarantined: 0,
+            withdrawn: BTreeSet::new(),
         }
     }
 
@@ -49,6 +55,7 @@ impl Inventory {
     pub(crate) fn remove(&mut self, key: ReplicaKey) -> Option<Replica> {
         let replica = self.replicas.remove(&key)?;
         self.take_back(key, &replica);
+        self.withdrawn.remove(&key);
         if let Some(bytes) = self.stored_bytes.get_mut(&replica.volume) {
             *bytes -= replica.length;
         }
@@ -61,6 +68,9 @@ impl Inventory {
         let Some(before) = self.get(key) else { return false };
         let after = Replica { state, ..before };
         self.take_back(key, &before);
+        if !after.is_good() {
+            self.withdrawn.remove(&key);
+        }
         self.vouch(key, &after);
         self.quarantined -= u64::from(!before.is_good());
         self.quarantined += u64::from(!after.is_good());
@@ -68,9 +78,40 @@ impl Inventory {
         true
     }
 
-    /// Takes a replica into the fingerprints, if it is good.
+    /// Vouches no longer for a good replica; says whether it did before.
+    pub(crate) fn withdraw(&mut self, key: ReplicaKey) -> bool {
+        let Some(replica) = self.get(key).filter(Replica::is_good) else { return false };
+        self.take_back(key, &replica);
+        self.withdrawn.insert(key)
+    }
+
+    /// Vouches again for a replica that was withdrawn; says whether it was.
+    pub(crate) fn vouch_again(&mut self, key: ReplicaKey) -> bool {
+        let was_withdrawn = self.withdrawn.remove(&key);
+        if let Some(replica) = self.get(key).filter(|_| was_withdrawn) {
+            self.vouch(key, &replica);
+        }
+        was_withdrawn
+    }
+
+    /// Whether the replica is good but not vouched for.
+    pub(crate) fn is_withdrawn(&self, key: ReplicaKey) -> bool {
+        self.withdrawn.contains(&key)
+    }
+
+    /// How many good replicas are not vouched for.
+    pub(crate) fn withdrawn_count(&self) -> u64 {
+        self.withdrawn.len() as u64
+    }
+
+    /// Whether the namenode may count on the replica.
+    fn is_vouched_for(&self, key: ReplicaKey, replica: &Replica) -> bool {
+        replica.is_good() && !self.withdrawn.contains(&key)
+    }
+
+    /// Takes a replica into the fingerprints, if it is vouched for.
     fn vouch(&mut self, key: ReplicaKey, replica: &Replica) {
-        if replica.is_good() {
+        if self.is_vouched_for(key, replica) {
             self.buckets[bucket_of(key.block) as usize].add(&replica.id(key));
             self.root.add(&replica.id(key));
         }
@@ -78,7 +119,7 @@ impl Inventory {
 
     /// Takes it out of them again.
     fn take_back(&mut self, key: ReplicaKey, replica: &Replica) {
-        if replica.is_good() {
+        if self.is_vouched_for(key, replica) {
             self.buckets[bucket_of(key.block) as usize].remove(&replica.id(key));
             self.root.remove(&replica.id(key));
         }
@@ -113,7 +154,18 @@ impl Inventory {
         Some((*key, *replica))
     }
 
-    /// Fingerprint of every good replica.
+    /// At most `count` replicas that follow `after` in order.
+    pub(crate) fn slice_after(
+        &self,
+        after: Option<ReplicaKey>,
+        count: usize,
+    ) -> Vec<(ReplicaKey, Replica)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = self.replicas.range((start, Bound::Unbounded)).take(count);
+        following.map(|(key, replica)| (*key, *replica)).collect()
+    }
+
+    /// Fingerprint of every replica that is vouched for.
     pub(crate) fn root(&self) -> Fingerprint {
         self.root
     }
@@ -123,12 +175,13 @@ impl Inventory {
         (0..).zip(self.buckets.iter().copied()).filter(|(_, hash)| !hash.is_empty())
     }
 
-    /// The good replicas in each of `buckets`, in order; buckets that do not exist are passed over.
+    /// The replicas that are vouched for in each of `buckets`, in order; buckets that do not exist are passed over.
     pub(crate) fn list_buckets(&self, buckets: &[u32]) -> BTreeMap<u32, Vec<ReplicaId>> {
         let asked = buckets.iter().copied().filter(|bucket| *bucket < REPORT_BUCKETS);
         let mut listed: BTreeMap<u32, Vec<ReplicaId>> =
             asked.map(|bucket| (bucket, Vec::new())).collect();
-        for (key, replica) in self.replicas.iter().filter(|(_, replica)| replica.is_good()) {
+        let vouched = self.replicas.iter().filter(|(key, held)| self.is_vouched_for(**key, held));
+        for (key, replica) in vouched {
             if let Some(entries) = listed.get_mut(&bucket_of(key.block)) {
                 entries.push(replica.id(*key));
             }
@@ -199,6 +252,8 @@ mod tests {
         Insert(u64, u64, u64, bool),
         Remove(u64, u64),
         Quarantine(u64, u64),
+        Withdraw(u64, u64),
+        VouchAgain(u64, u64),
     }
 
     fn change() -> impl Strategy<Value = Change> {
@@ -213,8 +268,12 @@ mod tests {
             ),
             (block.clone(), generation.clone())
                 .prop_map(|(block, generation)| Change::Remove(block, generation)),
-            (block, generation)
+            (block.clone(), generation.clone())
                 .prop_map(|(block, generation)| Change::Quarantine(block, generation)),
+            (block.clone(), generation.clone())
+                .prop_map(|(block, generation)| Change::Withdraw(block, generation)),
+            (block, generation)
+                .prop_map(|(block, generation)| Change::VouchAgain(block, generation)),
         ]
     }
 
@@ -225,6 +284,7 @@ mod tests {
         ) {
             let mut inventory = Inventory::new();
             let mut model: BTreeMap<ReplicaKey, Replica> = BTreeMap::new();
+            let mut withdrawn: BTreeSet<ReplicaKey> = BTreeSet::new();
             for change in changes {
                 match change {
                     Change::Insert(block, generation, length, good) => {
@@ -233,10 +293,12 @@ mod tests {
                             if good { ReplicaState::Final } else { ReplicaState::Quarantined };
                         let replaced = inventory.insert(key, replica(length, state));
                         prop_assert_eq!(replaced, model.insert(key, replica(length, state)));
+                        withdrawn.remove(&key);
                     }
                     Change::Remove(block, generation) => {
                         let key = ReplicaKey::new(block, generation);
                         prop_assert_eq!(inventory.remove(key), model.remove(&key));
+                        withdrawn.remove(&key);
                     }
                     Change::Quarantine(block, generation) => {
                         let key = ReplicaKey::new(block, generation);
@@ -248,10 +310,22 @@ mod tests {
                         if let Some(held) = held {
                             held.state = ReplicaState::Quarantined;
                         }
+                        withdrawn.remove(&key);
+                    }
+                    Change::Withdraw(block, generation) => {
+                        let key = ReplicaKey::new(block, generation);
+                        let may = model.get(&key).is_some_and(Replica::is_good);
+                        prop_assert_eq!(inventory.withdraw(key), may && withdrawn.insert(key));
+                    }
+                    Change::VouchAgain(block, generation) => {
+                        let key = ReplicaKey::new(block, generation);
+                        prop_assert_eq!(inventory.vouch_again(key), withdrawn.remove(&key));
                     }
                 }
             }
-            let good = model.iter().filter(|(_, held)| held.is_good());
+            prop_assert_eq!(inventory.withdrawn_count(), withdrawn.len() as u64);
+            let good =
+                model.iter().filter(|(key, held)| held.is_good() && !withdrawn.contains(key));
             let ids: BTreeSet<ReplicaId> = good.map(|(key, held)| held.id(*key)).collect();
             prop_assert_eq!(inventory.root(), sum(ids.iter()));
             prop_assert_eq!(inventory.len(), model.len() as u64);

@@ -1,5 +1,6 @@
 //! What a heartbeat says.
 
+use doldam_proto::limits::TEXT_BYTES_MAX;
 use doldam_proto::wire;
 use doldam_proto::wire::replica_event::Kind;
 use tracing::trace;
@@ -12,7 +13,7 @@ use crate::metrics::Gauges;
 use crate::news::{Bundle, Report};
 use crate::node::Node;
 
-/// A heartbeat with all there is to tell. Looks at the disks.
+/// A heartbeat with all there is to tell. Asks no disk, which might hang.
 pub(crate) fn compose(
     node: &Node,
     registration: Registration,
@@ -20,11 +21,12 @@ pub(crate) fn compose(
     bundle: Bundle,
 ) -> wire::DatanodeMessage {
     let volumes: Vec<wire::VolumeStatus> = volumes(node);
-    let (fingerprint, replicas, quarantined, left_open) = {
+    let (fingerprint, replicas, quarantined, withdrawn, left_open) = {
         let state = node.store.state();
         let left_open = state.open.without_writer().count() as u64;
         let inventory = &state.inventory;
-        (inventory.root(), inventory.len(), inventory.quarantined_count(), left_open)
+        let (bad, withdrawn) = (inventory.quarantined_count(), inventory.withdrawn_count());
+        (inventory.root(), inventory.len(), bad, withdrawn, left_open)
     };
     let active_streams = node.active_streams() as u64;
     node.metrics.show(&Gauges {
@@ -32,6 +34,7 @@ pub(crate) fn compose(
         replicas,
         quarantined,
         left_open,
+        withdrawn,
         registered: true,
         folders: volumes
             .iter()
@@ -65,13 +68,18 @@ pub(crate) fn compose(
 
 fn volumes(node: &Node) -> Vec<wire::VolumeStatus> {
     let of = |volume: &std::sync::Arc<crate::blocks::volume::Volume>| {
-        let space = volume.space();
+        let (space, scrub) = (volume.seen_space(), volume.scrub());
+        let mut failure = volume.failure().unwrap_or_default();
+        failure.truncate(failure.floor_char_boundary(TEXT_BYTES_MAX));
         wire::VolumeStatus {
             path: volume.layout().root().display().to_string(),
             capacity: space.total,
             used: node.store.used_bytes(volume.index()),
             available: space.available,
             failed: volume.has_failed(),
+            failure,
+            scrub_passes: scrub.passes,
+            scrub_oldest_secs: scrub.oldest_ms(node.seams.clock.wall_ms()) / 1000,
         }
     };
     node.store.volumes().iter().map(of).collect()

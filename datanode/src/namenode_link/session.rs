@@ -140,14 +140,7 @@ impl Session<'_> {
             }
         }
         self.sequence += 1;
-        let (node, registration, sequence) =
-            (Arc::clone(self.node), self.registration, self.sequence);
-        // It asks the disks for their space, which may hang: then the heartbeats stop, as they
-        // should.
-        let message =
-            tokio::task::spawn_blocking(move || compose(&node, registration, sequence, bundle))
-                .await
-                .map_err(|_panicked| Status::internal("composing a heartbeat panicked"))?;
+        let message = compose(self.node, self.registration, self.sequence, bundle);
         match self.outgoing.send_timeout(message, SEND_TIMEOUT).await {
             Ok(()) => {
                 self.node.metrics.heartbeat();

@@ -45,6 +45,7 @@ pub(crate) async fn copy_replica(
             format!("{limit} blocks are written and read already"),
         ));
     };
+    let _repair = node.repairs.send();
     let started = node.seams.clock.now();
     let length = order.length;
     let copied = send_copy(node, key, order, trace).await;
@@ -131,7 +132,9 @@ async fn send_frames(
     let header = *replica.sidecar.header();
     let mut buffer = node.buffers.take();
     let mut offset = 0;
+    let share = node.config.repair_share();
     while offset < replica.length {
+        let began = node.seams.clock.now();
         let count = (replica.length - offset).min(FRAME_PAYLOAD_BYTES as u64);
         let (end, last) = (offset + count, offset + count == replica.length);
         let frame = FrameHeader::data(offset, count as usize, last);
@@ -162,6 +165,14 @@ async fn send_frames(
         node.metrics.sent(count);
         exchange.written(end);
         offset = end;
+        if !last {
+            let took = node.seams.clock.now().saturating_sub(began);
+            let (others, copies) = (node.foreground_streams(), node.repairs.sending());
+            let pause = share.pause_after(count, took, others, copies);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
     }
     Ok(())
 }

@@ -91,7 +91,10 @@ async fn serve_request(
         }
     };
     match request.operation {
-        BlockOperation::Write(write) => serve_write(node, connection, write, trace).await,
+        BlockOperation::Write(write) => {
+            let _repair = write.repair.is_some().then(|| node.repairs.receive());
+            serve_write(node, connection, write, trace).await
+        }
         BlockOperation::Read(read) => serve_read(node, connection, read).await,
     }
 }

@@ -13,7 +13,7 @@ use doldam_proto::digest::group::group_chaining_value;
 use doldam_proto::digest::proof::verify_proof;
 use doldam_proto::file::Durability;
 use doldam_proto::frame::header::{FrameHeader, FrameKind};
-use doldam_proto::id::{BlockId, ClusterId, Generation, NodeId, NodeUuid};
+use doldam_proto::id::{BlockId, ClusterId, Generation, NodeId};
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_proto::node::{NodeAddress, NodeState};
 use doldam_proto::wire;
@@ -29,10 +29,11 @@ use tokio::sync::Semaphore;
 
 use super::{FaultyDisk, open_store, tree_of};
 use crate::blocks::store::BlockStore;
+use crate::blocks::version_file::FolderIdentity;
 use crate::config::DatanodeConfig;
 use crate::engine::replica::ReplicaKey;
 use crate::metrics::Metrics;
-use crate::node::{Membership, Node};
+use crate::node::{Membership, Node, Repairs};
 use crate::stream::buffers::BufferPool;
 use crate::stream::listener::listen;
 
@@ -64,7 +65,9 @@ impl TestNode {
         let tasks = BackgroundTasks::default();
         let seams = Seams { disk: disk.handle(), ..Seams::system() };
         let address = listener.local_addr().unwrap();
-        let membership = Membership::new(NodeUuid([id as u8; 16]), address);
+        let version = std::fs::read(dir.path().join("VERSION")).unwrap();
+        let uuid = FolderIdentity::decode(&version).unwrap().node;
+        let membership = Membership::new(uuid, address);
         membership.join(CLUSTER, &seams, config.forwarding_deadlines());
         membership.register(NodeId(id));
         let node = Arc::new(Node {
@@ -74,6 +77,7 @@ impl TestNode {
             store: Arc::clone(&store),
             metrics: Metrics::new().0,
             buffers: BufferPool::default(),
+            repairs: Repairs::default(),
             membership,
             stopping: tasks.stopping(),
         });

@@ -68,8 +68,10 @@ fn load(
     let mut load = Load { active_streams, replicas, ..Load::default() };
     for volume in volumes {
         let path = short_text("volumes.path", volume.path)?;
+        let failure = short_text("volumes.failure", volume.failure)?;
         if volume.failed {
-            load.failed_volumes.push(path);
+            let why = if failure.is_empty() { path } else { format!("{path}: {failure}") };
+            load.failed_volumes.push(why);
             continue;
         }
         load.capacity = load.capacity.saturating_add(volume.capacity);

@@ -8,6 +8,8 @@
 pub mod conformance;
 mod publish;
 mod real;
+#[cfg(any(test, feature = "conformance"))]
+pub mod unreliable;
 
 use std::io;
 use std::path::Path;

@@ -84,7 +84,7 @@ pub struct Load {
     pub active_streams: u32,
     /// Final replicas.
     pub replicas: u64,
-    /// Paths of volumes that failed.
+    /// Paths of volumes that failed, and why.
     pub failed_volumes: Vec<String>,
 }
 

@@ -105,7 +105,7 @@ impl FakeDatanode {
                 capacity: 1 << 40,
                 used: 0,
                 available: 1 << 39,
-                failed: false,
+                ..wire::VolumeStatus::default()
             }],
             fingerprint: sum.to_bytes().to_vec().into(),
             replica_count: self.replicas.len() as u64,
