@@ -4,13 +4,14 @@
 //! anybody. What they do follows from a seed; when, from the machine.
 
 mod reader;
+pub mod verdict;
 mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use doldam_client::{Client, ClientError};
+use doldam_client::{Client, ClientError, Durability};
 use doldam_runtime::random::SeededRandom;
 use doldam_runtime::tasks::spawn_detached;
 use tokio::task::JoinHandle;
@@ -26,11 +27,15 @@ pub struct Load {
     pub readers: u64,
     /// Longest file, in bytes.
     pub bytes_max: u64,
+    /// What files are written with, each as often as the others.
+    pub durability: &'static [Durability],
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { writers: 5, readers: 3, bytes_max: 700_000 }
+        // The death of a process loses nothing at any level.
+        let durability = &[Durability::All, Durability::One, Durability::Memory];
+        Self { writers: 5, readers: 3, bytes_max: 700_000, durability }
     }
 }
 
@@ -59,7 +64,7 @@ impl Workload {
         let mut actors = Vec::new();
         for index in 0..load.writers {
             let random = SeededRandom::new(seed ^ (index + 1) << 32);
-            let writer = writer::Writer::new(index, client().await, random, load.bytes_max);
+            let writer = writer::Writer::new(index, client().await, random, load);
             actors.push(spawn_detached("writer", writer.run(Arc::clone(&shared))));
         }
         for index in 0..load.readers {

@@ -4,18 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::collections::BTreeMap;
 use std::env;
 use std::io::Write;
-use std::time::Duration;
 
-use doldam_client::{Client, ClientConfig, NodeState};
-use doldam_integration_tests::cluster::disk_fault::stored_bytes;
-use doldam_integration_tests::cluster::{Cluster, is_whole, live};
-use doldam_integration_tests::oracle::{Content, History};
-use doldam_integration_tests::workload::{Load, Workload, read};
+use doldam_integration_tests::cluster::Cluster;
+use doldam_integration_tests::cluster::layout::{Layout, SHORT_LEASES};
+use doldam_integration_tests::workload::verdict::{check, patient_client};
+use doldam_integration_tests::workload::{Load, Workload};
 use doldam_runtime::random::{Random, SeededRandom, SystemRandom};
-use futures::TryStreamExt;
 
 const DATANODES: usize = 5;
 const KILLS_DEFAULT: u64 = 40;
@@ -101,61 +97,6 @@ impl Storm {
     }
 }
 
-async fn patient_client(cluster: &Cluster) -> Client {
-    let config = ClientConfig {
-        operation_timeout: Duration::from_mins(1),
-        placement_timeout: Duration::from_secs(30),
-        attempt_timeout: Duration::from_secs(3),
-        ..ClientConfig::default()
-    };
-    let builder = Client::builder().namenodes([cluster.address()]).config(config);
-    builder.connect().await.unwrap()
-}
-
-/// Everything the cluster lists, with what is read there.
-async fn everything(client: &Client, writers: u64) -> BTreeMap<String, Content> {
-    let mut found = BTreeMap::new();
-    for writer in 0..writers {
-        let directory = format!("/w{writer}");
-        let entries: Vec<_> = client.list(&directory).try_collect().await.unwrap();
-        for entry in entries {
-            let path = format!("{directory}/{}", entry.path);
-            let content = read(client, &path).await.unwrap();
-            if let Content::File { length, digest } = &content {
-                assert_eq!(
-                    (entry.length, entry.digest.unwrap().to_string()),
-                    (*length, digest.clone())
-                );
-            }
-            found.insert(path, content);
-        }
-    }
-    found
-}
-
-/// All servers run, clients have ended: the cluster comes to full health, and holds what was promised and no more.
-async fn check(cluster: &Cluster, history: &History, load: Load) {
-    cluster
-        .until("every datanode is live", || async {
-            let report = cluster.report().await?;
-            let all = report.datanodes.iter().all(|node| node.node.state == NodeState::Live);
-            (all && live(&report) == DATANODES).then_some(())
-        })
-        .await;
-    let files = cluster.wait_until_healed("/").await;
-    assert!(files.iter().all(is_whole));
-    let client = patient_client(cluster).await;
-    let found = everything(&client, load.writers).await;
-    let verdict = history.check_all(&found);
-    let violations = verdict.err().unwrap_or_default();
-    assert!(violations.is_empty(), "{violations:#?}");
-
-    let needed: u64 = files.iter().map(|file| file.length * u64::from(file.replication)).sum();
-    let held = || cluster.datanodes.iter().map(|node| stored_bytes(&node.dir)).sum::<u64>();
-    let what = format!("the disks hold the {needed} bytes that are needed and no others");
-    cluster.until(&what, || async { (held() == needed).then_some(()) }).await;
-}
-
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|value| value.parse().unwrap())
 }
@@ -167,7 +108,7 @@ async fn a_storm_of_kills_loses_nothing_that_was_acknowledged() {
     // Past the test harness, which keeps what passing tests print to itself.
     let line = format!("{kills} kills, DOLDAM_STORM_SEED={seed}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
-    let cluster = Cluster::start(DATANODES).await;
+    let cluster = Cluster::start_as(Layout::new(DATANODES).settings(SHORT_LEASES)).await;
     let load = Load::default();
     let workload = Workload::start(seed, load, async || patient_client(&cluster).await).await;
     let random = SeededRandom::new(seed);

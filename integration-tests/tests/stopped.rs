@@ -10,8 +10,9 @@ use std::time::Duration;
 use doldam_client::{Client, ClientConfig, ClientError, GetOptions};
 use doldam_integration_tests::cluster::Cluster;
 use doldam_integration_tests::cluster::content::{b3sum, write_file};
-use doldam_integration_tests::cluster::disk_fault::{files_below, stored_bytes};
+use doldam_integration_tests::cluster::disk_fault::files_below;
 use doldam_integration_tests::cluster::midway::{Midway, put_options};
+use doldam_integration_tests::workload::verdict::wait_until_nothing_is_surplus;
 
 const BLOCK_BYTES: u64 = 4 << 20;
 const FILE_BYTES: u64 = 64 << 20;
@@ -37,16 +38,7 @@ async fn assert_identical(cluster: &Cluster, client: &Client, path: &str, digest
 /// Everything healed, and nothing left on any disk that is not needed.
 async fn assert_settled(cluster: &Cluster) {
     let files = cluster.wait_until_healed("/").await;
-    let needed: u64 = files.iter().map(|file| file.length * u64::from(file.replication)).sum();
-    let held = || cluster.datanodes.iter().map(|node| stored_bytes(&node.dir)).sum::<u64>();
-    let what = format!("the disks hold the {needed} bytes that are needed and no others");
-    cluster.until(&what, || async { (held() == needed).then_some(()) }).await;
-    let idle = |dir: &Path| files_below(&dir.join("writing")).is_empty();
-    cluster
-        .until("nothing half-written is left", || async {
-            cluster.datanodes.iter().all(|node| idle(&node.dir)).then_some(())
-        })
-        .await;
+    wait_until_nothing_is_surplus(cluster, &files).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,10 @@ suspect_after = \"2s\"
 dead_after = \"4s\"
 ";
 
+/// For tests that wait until nothing unneeded is left: a write that was given up while the namenode was down ends with
+/// its lease only.
+pub const SHORT_LEASES: &str = "lease_soft = \"5s\"\nlease_hard = \"15s\"";
+
 /// Where servers keep their data, how they are set, and which network they are in.
 #[derive(Debug)]
 #[must_use = "nothing starts before `Cluster::start_as`"]

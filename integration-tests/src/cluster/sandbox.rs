@@ -1,7 +1,8 @@
 //! A test in a world of its own: its mounts, its networks and its processes are seen by nobody else and end with it,
 //! whatever happens.
 //!
-//! The test's executable starts itself again, for this one test, in new namespaces of mounts, network and processes
+//! The test's executable starts itself again, for this one test, in new namespaces of mounts, processes and, if it needs them,
+//! networks
 //! (`unshare`, as root). The first process of a process namespace takes all others with it when it ends, and the
 //! kernel takes back mounts, loop devices and networks that nobody uses any more.
 //!
@@ -37,7 +38,7 @@ pub fn run<F: Future<Output = ()>>(needs: &[(&str, &str)], test: impl FnOnce() -
         std::io::stderr().write_all(format!("SKIPPED {name}: {reason}\n").as_bytes()).unwrap();
         return;
     }
-    let mut command = unshare();
+    let mut command = unshare(needs);
     command.arg(std::env::current_exe().unwrap());
     command.args([&name, "--exact", "--nocapture", "--test-threads=1"]);
     command.env("DOLDAM_BIN", process::binary()).env(VARIABLE, &name);
@@ -48,10 +49,13 @@ pub fn run<F: Future<Output = ()>>(needs: &[(&str, &str)], test: impl FnOnce() -
 }
 
 /// Ends with the thread that starts it, and everything in it then too.
-fn unshare() -> Command {
+fn unshare(needs: &[(&str, &str)]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--mount-proc"]);
+    command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--mount-proc"]);
     command.args(["--propagation", "private", "--kill-child"]);
+    if needs == NETWORK {
+        command.arg("--net");
+    }
     command
 }
 
@@ -70,7 +74,7 @@ fn missing(needs: &[(&str, &str)]) -> Option<String> {
             return Some(format!("`{command}` is missing: install {package}"));
         }
     }
-    match unshare().arg("true").output() {
+    match unshare(needs).arg("true").output() {
         Ok(probe) if probe.status.success() => None,
         Ok(probe) => {
             let cause = String::from_utf8_lossy(&probe.stderr).trim().to_owned();

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use doldam_client::{Client, ClientError, Durability, ErrorKind, FsError};
+use doldam_client::{Client, ClientError, ErrorKind, FsError};
 use doldam_runtime::random::{Random, SeededRandom};
 use tokio::io::AsyncWriteExt;
 
-use super::{Shared, count, read};
+use super::{Load, Shared, count, read};
 use crate::cluster::content::bytes;
 use crate::oracle::{Change, Content, Ticket};
 
@@ -18,13 +18,13 @@ pub(super) struct Writer {
     index: u64,
     client: Client,
     random: SeededRandom,
-    bytes_max: u64,
+    load: Load,
     written: u64,
 }
 
 impl Writer {
-    pub(super) fn new(index: u64, client: Client, random: SeededRandom, bytes_max: u64) -> Self {
-        Self { index, client, random, bytes_max, written: 0 }
+    pub(super) fn new(index: u64, client: Client, random: SeededRandom, load: Load) -> Self {
+        Self { index, client, random, load, written: 0 }
     }
 
     /// Does one thing after another.
@@ -52,7 +52,7 @@ impl Writer {
         let ticket = shared.history().begin(change);
         match self.put(&path, &content).await {
             Ok(()) => shared.done(ticket),
-            Err(ClientError::Unreachable { .. }) => self.settle(shared, ticket, &[path]).await,
+            Err(error) if is_open(&error) => self.settle(shared, ticket, &[path]).await,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 shared.violation(&path, format!("a writer was told: {error}"));
             }
@@ -66,14 +66,13 @@ impl Writer {
 
     /// Half of the files fit one block.
     fn any_length(&self) -> usize {
-        let most = if self.random.below(2) == 0 { BLOCK_BYTES } else { self.bytes_max };
+        let most = if self.random.below(2) == 0 { BLOCK_BYTES } else { self.load.bytes_max };
         1 + self.random.below(most) as usize
     }
 
     async fn put(&self, path: &str, content: &[u8]) -> Result<(), ClientError> {
-        // The death of a process loses nothing at any level.
-        let levels = [Durability::All, Durability::One, Durability::Memory];
-        let durability = levels[self.random.below(3) as usize];
+        let levels = self.load.durability;
+        let durability = levels[self.random.below(levels.len() as u64) as usize];
         let create = self.client.create(path).parents(true).overwrite(true);
         let create = create.block_bytes(BLOCK_BYTES).durability(durability);
         let mut file = create.open().await?;
@@ -114,11 +113,7 @@ impl Writer {
     ) {
         match answer {
             Ok(()) => shared.done(ticket),
-            Err(
-                ClientError::Unreachable { .. } | ClientError::Refused(FsError::Unavailable { .. }),
-            ) => {
-                self.settle(shared, ticket, paths).await;
-            }
+            Err(error) if is_open(&error) => self.settle(shared, ticket, paths).await,
             Err(error) => shared.violation(&paths[0], format!("a change was refused: {error}")),
         }
     }
@@ -151,4 +146,10 @@ impl Writer {
             }
         }
     }
+}
+
+/// Whether nobody can say if the change was made.
+fn is_open(error: &ClientError) -> bool {
+    let gone = matches!(error, ClientError::Unreachable { .. });
+    gone || matches!(error.refusal(), Some(FsError::Unavailable { .. }))
 }
