@@ -42,7 +42,7 @@ use process::Server;
 
 /// Longest wait for anything that takes the cluster a few seconds at most; generous, since machines are busy.
 pub const DEADLINE: Duration = Duration::from_secs(90);
-/// Between two looks whether it is so.
+/// Between two looks whether something has come true.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A datanode: its server, its folders and its address, whether it runs or not.

@@ -11,11 +11,16 @@ use doldam_client::{Client, ClientConfig, ClientError, GetOptions};
 use doldam_integration_tests::cluster::Cluster;
 use doldam_integration_tests::cluster::content::{b3sum, write_file};
 use doldam_integration_tests::cluster::disk_fault::files_below;
+use doldam_integration_tests::cluster::layout::{Layout, SHORT_LEASES};
 use doldam_integration_tests::cluster::midway::{Midway, put_options};
 use doldam_integration_tests::workload::verdict::wait_until_nothing_is_surplus;
 
 const BLOCK_BYTES: u64 = 4 << 20;
 const FILE_BYTES: u64 = 64 << 20;
+
+async fn cluster(datanodes: usize) -> Cluster {
+    Cluster::start_as(Layout::new(datanodes).settings(SHORT_LEASES)).await
+}
 
 /// A datanode that is receiving a block right now.
 async fn a_busy_datanode(cluster: &Cluster) -> usize {
@@ -35,15 +40,9 @@ async fn assert_identical(cluster: &Cluster, client: &Client, path: &str, digest
     assert_eq!(report.status.digest.unwrap().to_string(), digest, "{path}");
 }
 
-/// Everything healed, and nothing left on any disk that is not needed.
-async fn assert_settled(cluster: &Cluster) {
-    let files = cluster.wait_until_healed("/").await;
-    wait_until_nothing_is_surplus(cluster, &files).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datanode_stopped_in_the_middle_of_a_put_is_left_behind_and_harmless_when_it_wakes() {
-    let cluster = Cluster::start(4).await;
+    let cluster = cluster(4).await;
     let client = cluster.client().await;
     let source = cluster.folder().join("source");
     let digest = write_file(&source, 1, FILE_BYTES as usize);
@@ -69,13 +68,14 @@ async fn a_datanode_stopped_in_the_middle_of_a_put_is_left_behind_and_harmless_w
     // It goes on in the middle of what it was doing: an old writer's block, minutes late as it thinks.
     cluster.datanodes[victim].server.thaw();
     cluster.wait_until_live(4).await;
-    assert_settled(&cluster).await;
+    let files = cluster.wait_until_healed("/").await;
+    wait_until_nothing_is_surplus(&cluster, &files).await;
     assert_identical(&cluster, &client, "/file", &digest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datanode_that_only_pauses_in_a_put_loses_and_spoils_nothing() {
-    let cluster = Cluster::start(3).await;
+    let cluster = cluster(3).await;
     let client = cluster.client().await;
     let source = cluster.folder().join("source");
     let digest = write_file(&source, 2, FILE_BYTES as usize);
@@ -97,13 +97,13 @@ async fn a_datanode_that_only_pauses_in_a_put_loses_and_spoils_nothing() {
     };
     let (report, ()) = tokio::join!(put, pause);
     assert_eq!(report.unwrap().status.digest.unwrap().to_string(), digest);
-    assert_settled(&cluster).await;
+    cluster.wait_until_healed("/").await;
     assert_identical(&cluster, &client, "/file", &digest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn datanodes_stopped_in_the_middle_of_a_get_are_read_around() {
-    let cluster = Cluster::start(4).await;
+    let cluster = cluster(4).await;
     let client = cluster.client().await;
     let (source, target) = (cluster.folder().join("source"), cluster.folder().join("target"));
     let digest = write_file(&source, 3, FILE_BYTES as usize);
@@ -128,12 +128,12 @@ async fn datanodes_stopped_in_the_middle_of_a_get_are_read_around() {
         cluster.datanodes[victim].server.thaw();
     }
     cluster.wait_until_live(4).await;
-    assert_settled(&cluster).await;
+    cluster.wait_until_healed("/").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namenode_that_pauses_delays_a_put_and_spoils_nothing() {
-    let cluster = Cluster::start(3).await;
+    let cluster = cluster(3).await;
     let client = cluster.client().await;
     let operation_timeout = Duration::from_secs(3);
     let config = ClientConfig { operation_timeout, ..ClientConfig::default() };
@@ -158,6 +158,6 @@ async fn a_namenode_that_pauses_delays_a_put_and_spoils_nothing() {
     let (report, ()) = tokio::join!(put, pause);
     assert_eq!(report.unwrap().status.digest.unwrap().to_string(), digest);
     cluster.wait_until_live(3).await;
-    assert_settled(&cluster).await;
+    cluster.wait_until_healed("/").await;
     assert_identical(&cluster, &client, "/file", &digest).await;
 }

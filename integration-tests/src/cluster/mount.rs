@@ -64,10 +64,10 @@ impl Disk {
         command("perl", &["-e", POWER_CUT, text(&self.path)]);
     }
 
-    /// No more writes, as a file system does that found an error.
+    /// No more writes, as when the file system has found an error; it must be mounted with `errors=remount-ro`.
     pub fn make_read_only(&self) {
-        // Refused while files are open for writing, unless it is the whole file system that changes its mind.
-        command("mount", &["-o", "remount,ro", text(&self.path)]);
+        // A plain change to read-only is refused while files are open for writing.
+        command("mount", &["-o", "remount,abort", text(&self.path)]);
     }
 
     /// It is pulled out: whoever has a file open keeps that one, nobody finds another.

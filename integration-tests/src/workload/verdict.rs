@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{Load, read};
 use crate::cluster::disk_fault::files_below;
-use crate::cluster::{Cluster, DEADLINE, POLL_INTERVAL, is_whole};
+use crate::cluster::{Cluster, POLL_INTERVAL, is_whole};
 use crate::oracle::{Content, History};
 
 /// A client that sits out restarts.
@@ -38,6 +38,10 @@ pub async fn check(cluster: &Cluster, history: &History, load: Load) {
     wait_until_nothing_is_surplus(cluster, &files).await;
 }
 
+/// A replica whose removal was ordered of a server that died is found when lists are compared, which a namenode and a
+/// datanode do once a minute if they differ; it may take two such rounds and the time of an order.
+const SURPLUS_DEADLINE: Duration = Duration::from_mins(4);
+
 /// Waits until every disk holds the replicas of `files`, which are whole, and nothing else.
 pub async fn wait_until_nothing_is_surplus(cluster: &Cluster, files: &[FsckFile]) {
     let mut needed = BTreeSet::new();
@@ -47,7 +51,7 @@ pub async fn wait_until_nothing_is_surplus(cluster: &Cluster, files: &[FsckFile]
             needed.insert((cluster.index_of(&node.address), name));
         }
     }
-    let deadline = timeout(DEADLINE, async {
+    let deadline = timeout(SURPLUS_DEADLINE, async {
         loop {
             let found = stored(cluster);
             if found == needed {
