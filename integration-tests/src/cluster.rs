@@ -3,15 +3,27 @@
 //! Nothing here waits a fixed time: whatever must come true is asked for again and again until a deadline, and what
 //! the servers wrote is printed when it does not. All processes end when the [`Cluster`] is dropped.
 //!
+//! * [`layout`]: what a cluster is like before it starts.
 //! * [`process`]: one server: start, stop, `kill -9`, its log.
 //! * [`port`]: ports that no other test takes.
 //! * [`disk_fault`]: what is stored where, and flipping bits of it.
 //! * [`content`]: bytes that can be told from each other.
+//! * [`midway`]: to disturb a transfer when it has come far enough.
+//! * [`sandbox`]: a test in a world of its own, whose mounts and networks end with it.
+//! * [`mount`]: small disks, disks that fill up, disks that lose power.
+//! * [`network`]: hosts of their own, and the wires between them, to be cut one by one.
+//! * [`relay`]: a wire that is slow or silent, without any privilege.
 
 pub mod content;
 pub mod disk_fault;
+pub mod layout;
+pub mod midway;
+pub mod mount;
+pub mod network;
 pub mod port;
 pub mod process;
+pub mod relay;
+pub mod sandbox;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -23,31 +35,28 @@ use futures::TryStreamExt;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use layout::Layout;
+use network::{Host, Network};
 use port::ReservedPort;
 use process::Server;
 
 /// Longest wait for anything that takes the cluster a few seconds at most; generous, since machines are busy.
 pub const DEADLINE: Duration = Duration::from_secs(90);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks whether something has come true.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Timings of the test clusters: short, but with room for a busy machine.
-const SETTINGS: &str = "\
-[namenode]
-heartbeat = \"250ms\"
-suspect_after = \"2s\"
-dead_after = \"4s\"
-";
-
-/// A datanode: its server, its folder and its address, whether it runs or not.
+/// A datanode: its server, its folders and its address, whether it runs or not.
 #[derive(Debug)]
 pub struct Datanode {
     /// The process.
     pub server: Server,
-    /// Its one data folder.
+    /// Its first data folder, and the only one unless the [`Layout`] says otherwise.
     pub dir: PathBuf,
+    /// All its data folders.
+    pub dirs: Vec<PathBuf>,
     /// `HOST:PORT` of its block stream server.
     pub address: String,
-    _port: ReservedPort,
+    _port: Option<ReservedPort>,
 }
 
 /// One namenode and some datanodes.
@@ -57,50 +66,88 @@ pub struct Cluster {
     pub namenode: Server,
     /// All datanodes ever added, in order.
     pub datanodes: Vec<Datanode>,
+    /// The network they are in, if they are not all on loopback.
+    pub network: Option<Network>,
     address: String,
-    _port: ReservedPort,
+    _port: Option<ReservedPort>,
     settings: PathBuf,
+    datanode_dirs: Vec<Vec<PathBuf>>,
     dir: TempDir,
 }
 
 impl Cluster {
     /// Starts a namenode and `datanodes` datanodes in one rack, and waits until all are live.
     pub async fn start(datanodes: usize) -> Self {
-        Self::start_in_racks(&vec!["/r1"; datanodes]).await
+        Self::start_as(Layout::new(datanodes)).await
     }
 
     /// As [`start`](Self::start), a datanode in each of `racks`.
     pub async fn start_in_racks(racks: &[&str]) -> Self {
+        Self::start_as(Layout::in_racks(racks)).await
+    }
+
+    /// As [`start`](Self::start), in all detail.
+    pub async fn start_as(layout: Layout) -> Self {
         let dir = tempfile::Builder::new().prefix("doldam-test-").tempdir().unwrap();
         let settings = dir.path().join("config.toml");
-        std::fs::write(&settings, SETTINGS).unwrap();
-        let port = ReservedPort::take();
-        let address = format!("127.0.0.1:{}", port.number());
-        let mut command = server_command("namenode", &settings);
-        command.arg("--dir").arg(dir.path().join("namenode")).args(["--listen", &address]);
+        std::fs::write(&settings, &layout.settings).unwrap();
+        let network = layout.network;
+        let (address, port) = place(network.as_ref(), Host::Namenode);
+        let mut command = server_command(network.as_ref(), Host::Namenode, "namenode", &settings);
+        let namenode_dir = layout.namenode_dir.unwrap_or_else(|| dir.path().join("namenode"));
+        command.arg("--dir").arg(namenode_dir).args(["--listen", &address]);
         let namenode = Server::start("namenode", command, &dir.path().join("namenode.log"));
-        let datanodes = Vec::new();
-        let mut cluster = Self { namenode, datanodes, address, _port: port, settings, dir };
-        for rack in racks {
+        let (datanodes, datanode_dirs) = (Vec::new(), layout.datanode_dirs);
+        let mut cluster = Self {
+            namenode,
+            datanodes,
+            network,
+            address,
+            _port: port,
+            settings,
+            datanode_dirs,
+            dir,
+        };
+        for rack in &layout.racks {
             cluster.add_datanode(rack);
         }
-        cluster.wait_until_live(racks.len()).await;
+        cluster.wait_until_live(layout.racks.len()).await;
         cluster
     }
 
     /// Starts one more datanode, without waiting for it; returns its index.
     pub fn add_datanode(&mut self, rack: &str) -> usize {
         let index = self.datanodes.len();
-        let port = ReservedPort::take();
-        let address = format!("127.0.0.1:{}", port.number());
-        let dir = self.dir.path().join(format!("datanode-{index}"));
-        let mut command = server_command("datanode", &self.settings);
-        command.arg("--dir").arg(&dir).args(["--listen", &address, "--rack", rack]);
-        command.args(["--namenode", &self.address]);
-        let log = self.dir.path().join(format!("datanode-{index}.log"));
-        let server = Server::start(&format!("datanode-{index}"), command, &log);
-        self.datanodes.push(Datanode { server, dir, address, _port: port });
+        let namenode = self.address.clone();
+        self.add_datanode_with(rack, &namenode, None);
         index
+    }
+
+    /// As [`add_datanode`](Self::add_datanode), one that finds the namenode at `namenode`; others are told to find it
+    /// where `advertise` says, given its own address.
+    pub fn add_datanode_with(
+        &mut self,
+        rack: &str,
+        namenode: &str,
+        advertise: Option<&mut dyn FnMut(&str) -> String>,
+    ) {
+        let index = self.datanodes.len();
+        let host = Host::Datanode(index);
+        let (listen, port) = place(self.network.as_ref(), host);
+        let address = advertise.map_or_else(|| listen.clone(), |advertise| advertise(&listen));
+        let name = format!("datanode-{index}");
+        let usual = vec![self.dir.path().join(&name)];
+        let dirs = self.datanode_dirs.get(index).cloned().unwrap_or(usual);
+        let mut command = server_command(self.network.as_ref(), host, "datanode", &self.settings);
+        for dir in &dirs {
+            command.arg("--dir").arg(dir);
+        }
+        command.args(["--listen", &listen, "--advertise", &address, "--rack", rack]);
+        command.args(["--namenode", namenode]);
+        let log = self.dir.path().join(format!("{name}.log"));
+        let server = Server::start(&name, command, &log);
+        let dir = dirs[0].clone();
+        self.datanodes.push(Datanode { server, dir, dirs, address, _port: port });
     }
 
     /// `HOST:PORT` of the namenode.
@@ -232,8 +279,20 @@ pub fn is_whole(file: &FsckFile) -> bool {
     file.health == BlockHealth::Healthy && blocks_are_whole
 }
 
-fn server_command(kind: &str, settings: &Path) -> Command {
-    let mut command = Command::new(process::binary());
+/// Where a server listens.
+fn place(network: Option<&Network>, host: Host) -> (String, Option<ReservedPort>) {
+    if let Some(network) = network {
+        return (network.address(host), None);
+    }
+    let port = ReservedPort::take();
+    (format!("127.0.0.1:{}", port.number()), Some(port))
+}
+
+fn server_command(network: Option<&Network>, host: Host, kind: &str, settings: &Path) -> Command {
+    let mut command = match network {
+        Some(network) => network.command(host, process::binary()),
+        None => Command::new(process::binary()),
+    };
     command.arg("--config").arg(settings).arg(kind);
     process::clean_environment(&mut command);
     command

@@ -8,40 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use doldam_client::{Client, ClientConfig, GetOptions, PutOptions, WriteOptions};
+use doldam_client::{Client, ClientConfig, GetOptions, PutOptions};
 use doldam_integration_tests::cluster::content::{b3sum, bytes, write_file};
 use doldam_integration_tests::cluster::disk_fault::files_below;
+use doldam_integration_tests::cluster::midway::{self, Midway};
 use doldam_integration_tests::cluster::{Cluster, is_whole, live};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
 
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 4 * MIB;
 const FILE_BYTES: usize = 96 << 20;
 
-/// Tells a test when a transfer has come far enough to be disturbed.
-#[derive(Default)]
-struct Midway {
-    bytes: AtomicU64,
-    reached: Notify,
-}
-
-impl Midway {
-    fn progress(self: &Arc<Self>, at_bytes: u64) -> doldam_client::Progress {
-        let midway = Arc::clone(self);
-        Arc::new(move |more| {
-            let before = midway.bytes.fetch_add(more, Ordering::Relaxed);
-            if before < at_bytes && before + more >= at_bytes {
-                midway.reached.notify_one();
-            }
-        })
-    }
-}
-
 fn put_options(progress: doldam_client::Progress) -> PutOptions {
-    let create = WriteOptions { block_bytes: Some(BLOCK_BYTES), ..WriteOptions::default() };
-    PutOptions { create, progress: Some(progress), ..PutOptions::default() }
+    midway::put_options(BLOCK_BYTES, progress)
 }
 
 /// A small file with so many blocks that every node of a small cluster holds some of it.
@@ -80,7 +60,7 @@ async fn a_datanode_killed_during_a_put_costs_nothing_but_a_repair() {
     let options = put_options(midway.progress(FILE_BYTES as u64 / 4));
     let put = client.put_file(&source, "/file", options);
     let kill = async {
-        midway.reached.notified().await;
+        midway.reached().await;
         let victim = a_busy_datanode(&cluster);
         cluster.datanodes[victim].server.kill();
         cluster
@@ -118,7 +98,7 @@ async fn a_datanode_killed_during_a_get_is_not_noticed() {
     let options = GetOptions { progress, ..GetOptions::default() };
     let get = client.get_file("/file", &target, options);
     let kill = async {
-        midway.reached.notified().await;
+        midway.reached().await;
         // Two of four: whatever is read next, some of it is on one of them.
         cluster.datanodes[0].server.kill();
         cluster.datanodes[1].server.kill();

@@ -278,6 +278,7 @@ mod tests {
             "doldam setrep -w 2 /a",
             "doldam bench io --size 1GiB --runs 3",
             "doldam bench meta --clients 32",
+            "doldam bench faults --size 1GiB --runs 1 --dead-after 5s",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

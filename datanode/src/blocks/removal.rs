@@ -155,6 +155,9 @@ impl BlockStore {
         let (file, claim) = {
             let mut state = self.state();
             let Some(file) = state.open.get(key).cloned() else { return Ok(false) };
+            if file.volume.is_silent() {
+                return Err(no_answer(&file.volume));
+            }
             let taken = state.open.take(key, Claimed::Taken);
             taken.map_err(|refusal| StoreError::refused(key, refusal))?;
             state.open.remove(key);
@@ -180,7 +183,6 @@ impl BlockStore {
         Ok(true)
     }
 
-    /// Removes the files of a bad replica in whose place `good` was published.
     fn take_back_in(&self, key: ReplicaKey, replica: Replica, withdrawn: bool) {
         let inventory = &mut self.state().inventory;
         inventory.insert(key, replica);

@@ -1,5 +1,6 @@
 //! From a folder to a running driver: lock, identity, checkpoint, replay, threads.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, FormatCommand};
 use doldam_runtime::Seams;
 use doldam_runtime::disk::{DirLock, create_dir_durably};
-use doldam_runtime::tasks::BackgroundTasks;
+use doldam_runtime::tasks::{BackgroundTasks, with_causes};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tokio::sync::{Notify, oneshot};
@@ -260,14 +261,14 @@ fn start_threads(
     let failed = StartError::io("starting a thread for", &options.dir);
     let on_journal = Arc::downgrade(&shared);
     let threads = || -> io::Result<()> {
-        tasks.spawn_critical_thread("journal", move || commit_loop.run())?;
-        tasks.spawn_critical_thread("journal segments", move || keeper.run())?;
+        tasks.spawn_critical_thread("journal", move || told(commit_loop.run()))?;
+        tasks.spawn_critical_thread("journal segments", move || told(keeper.run()))?;
         let flushing = Arc::clone(&shared);
-        tasks.spawn_critical_thread("checkpoints", move || flusher.run(&flushing))?;
+        tasks.spawn_critical_thread("checkpoints", move || told(flusher.run(&flushing)))?;
         let writing = Arc::clone(&shared);
         tasks.spawn_critical_thread("driver", move || {
             let _lock = lock; // Held until the last checkpoint is written.
-            writer::run(&writing, checkpoints)
+            told(writer::run(&writing, checkpoints))
         })
     };
     threads().map_err(failed)?;
@@ -279,4 +280,9 @@ fn start_threads(
         }
     });
     Ok(Driver { shared })
+}
+
+/// As the last line of the log is to say it: a full disk, say, is some causes below the journal's failure.
+fn told<E: Error + 'static>(ended: Result<(), E>) -> Result<(), String> {
+    ended.map_err(|error| with_causes(&error))
 }

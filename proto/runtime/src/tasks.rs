@@ -11,6 +11,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -227,6 +228,21 @@ impl Watch {
             self.shared.first_failure.lock().get_or_insert(failure);
         }
     }
+}
+
+/// What failed and all its causes, in one line: for a critical task, of whose end nothing else is told.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some libraries paste their cause into their own text.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 impl Drop for Watch {

@@ -1,5 +1,6 @@
-//! `bench`: how fast this cluster is, seen from here.
+//! `bench`: how fast this cluster is, seen from here, and what failures cost in one of its own.
 
+pub(crate) mod faults;
 pub(crate) mod io;
 pub(crate) mod meta;
 
@@ -11,11 +12,12 @@ use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::session::Session;
 
-/// Measure throughput and operations per second.
+/// Measure throughput, operations per second, and what failures cost.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Io(io::IoArgs),
     Meta(meta::MetaArgs),
+    Faults(faults::FaultsArgs),
 }
 
 /// Does it.
@@ -26,6 +28,7 @@ pub(crate) async fn run(session: &mut Session, command: BenchCommand) -> Command
     match command {
         BenchCommand::Io(args) => io::run(session, args).await,
         BenchCommand::Meta(args) => meta::run(session, args).await,
+        BenchCommand::Faults(args) => faults::run(session, args).await,
     }
 }
 

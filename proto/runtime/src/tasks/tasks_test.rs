@@ -167,3 +167,14 @@ async fn a_detached_task_is_joined_by_its_handle() {
     let failed = spawn_detached("bug", async { panic!("a bug") }).await;
     assert!(failed.unwrap_err().is_panic());
 }
+
+#[test]
+fn causes_are_told_in_one_line_and_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the journal has failed")]
+    struct Failed(#[source] io::Error);
+
+    let full = Failed(io::Error::other("no space left"));
+    assert_eq!(with_causes(&full), "the journal has failed: no space left");
+    assert_eq!(with_causes(&io::Error::other(full)), "the journal has failed: no space left");
+}
