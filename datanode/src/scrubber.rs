@@ -15,6 +15,7 @@ use std::time::Duration;
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_runtime::clock::Uptime;
 use doldam_runtime::disk::{read_file_bounded, write_file_durably};
+use doldam_runtime::tasks::run_blocking;
 use tracing::{debug, info, warn};
 
 use crate::blocks::StoreError;
@@ -150,6 +151,7 @@ impl Scrubber {
 
     async fn pause(&self, time: Duration) {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(time) => {}
             () = self.node.stopping.cancelled() => {}
         }
@@ -165,7 +167,7 @@ async fn in_thread<T: Send + 'static>(
         during: "verifying",
         source: io::Error::other("the verification panicked"),
     };
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+    run_blocking(work).await.map_err(panicked)?
 }
 
 fn next_good(store: &BlockStore, mut after: Option<ReplicaKey>) -> Option<ReplicaKey> {

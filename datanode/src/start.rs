@@ -8,7 +8,7 @@ use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
 use doldam_runtime::Seams;
 use doldam_runtime::http;
 use doldam_runtime::net::Listener;
-use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes};
+use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes, run_blocking};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -195,7 +195,7 @@ fn start_tasks(
     tasks.spawn_critical("late syncer", sync_late(Arc::clone(node)));
     let scrubbed = Arc::clone(node);
     tasks.spawn_critical("scrubber", async move {
-        let loaded = tokio::task::spawn_blocking(move || Scrubber::load(scrubbed)).await;
+        let loaded = run_blocking(move || Scrubber::load(scrubbed)).await;
         match loaded {
             Ok(scrubber) => scrubber.run().await.map_err(|never| match never {}),
             Err(panicked) => Err(panicked),
@@ -236,9 +236,7 @@ async fn open_store(
     let scan_one = |volume: &Arc<Volume>| {
         let volume = Arc::clone(volume);
         let usable = !volume.has_failed();
-        tokio::task::spawn_blocking(
-            move || if usable { scan(&volume) } else { Ok(Scan::default()) },
-        )
+        run_blocking(move || if usable { scan(&volume) } else { Ok(Scan::default()) })
     };
     let scans: Vec<_> = volumes.iter().map(scan_one).collect();
     let mut found = Vec::new();
@@ -264,7 +262,7 @@ async fn in_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DatanodeError> {
     let panicked = |cause| DatanodeError::Threads { source: io::Error::other(cause) };
-    tokio::task::spawn_blocking(work).await.map_err(panicked)
+    run_blocking(work).await.map_err(panicked)
 }
 
 /// Makes one store of what was found in all folders.

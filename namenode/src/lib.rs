@@ -189,6 +189,7 @@ fn serve(context: &Arc<Context>, listener: Box<dyn Listener>, tasks: &Background
         let incoming = doldam_runtime::grpc::incoming(listener);
         let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         tokio::select! {
+            biased;
             served = serving => served,
             () = async {
                 stopping.cancelled().await;

@@ -290,6 +290,7 @@ async fn receive_done(
             reader.recv_message().await
         } else {
             tokio::select! {
+                biased;
                 message = reader.recv_message() => message,
                 () = window.ended.notified() => continue,
             }

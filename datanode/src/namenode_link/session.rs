@@ -7,6 +7,7 @@ use doldam_proto::convert::datanode::Order;
 use doldam_proto::limits::TEXT_BYTES_MAX;
 use doldam_proto::wire;
 use doldam_proto::wire::datanode_service_client::DatanodeServiceClient;
+use doldam_runtime::tasks::run_blocking;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,8 +44,9 @@ pub(super) async fn run(
     }
     let opening = client.heartbeat(ReceiverStream::new(messages));
     let opened = tokio::select! {
-        opened = tokio::time::timeout(SEND_TIMEOUT, opening) => opened,
+        biased;
         () = node.stopping.cancelled() => return End::Stopping,
+        opened = tokio::time::timeout(SEND_TIMEOUT, opening) => opened,
     };
     let orders = match opened {
         Ok(Ok(response)) => response.into_inner(),
@@ -73,6 +75,10 @@ impl Session<'_> {
         beat.reset(); // The first has just been sent.
         loop {
             tokio::select! {
+                biased; // In an order in which no flood of orders holds a heartbeat up.
+                () = self.node.stopping.cancelled() => return End::Stopping,
+                _ = beat.tick() => {}
+                () = self.node.store.news().changed() => {}
                 message = orders.message() => match message {
                     Ok(Some(message)) => {
                         if self.hear(driver, message).await.is_err() {
@@ -83,9 +89,6 @@ impl Session<'_> {
                     Ok(None) => return Status::unavailable("the namenode ended the stream").into(),
                     Err(status) => return End::Lost(status),
                 },
-                _ = beat.tick() => {}
-                () = self.node.store.news().changed() => {}
-                () = self.node.stopping.cancelled() => return End::Stopping,
             }
             if let Err(end) = self.send().await {
                 return end;
@@ -134,10 +137,9 @@ impl Session<'_> {
             (Arc::clone(self.node), self.registration, self.sequence);
         // It asks the disks for their space, which may hang: then the heartbeats stop, as they
         // should.
-        let message =
-            tokio::task::spawn_blocking(move || compose(&node, registration, sequence, bundle))
-                .await
-                .map_err(|_panicked| Status::internal("composing a heartbeat panicked"))?;
+        let message = run_blocking(move || compose(&node, registration, sequence, bundle))
+            .await
+            .map_err(|_panicked| Status::internal("composing a heartbeat panicked"))?;
         match self.outgoing.send_timeout(message, SEND_TIMEOUT).await {
             Ok(()) => {
                 self.node.metrics.heartbeat();

@@ -18,6 +18,7 @@ use doldam_runtime::connection::{
     BlockConnection, ConnectionReader, ConnectionWriter, StreamError,
 };
 use doldam_runtime::pool::PooledConnection;
+use doldam_runtime::tasks::run_blocking;
 use doldam_runtime::telemetry::TraceId;
 use futures::future::try_join;
 use tracing::{debug, info};
@@ -258,7 +259,7 @@ impl Incoming<'_> {
         let length = receiver.length();
         let node = Arc::clone(self.node);
         // The one thing that waits for the disk: this thread goes on serving others meanwhile.
-        let published = tokio::task::spawn_blocking(move || {
+        let published = run_blocking(move || {
             let started = node.seams.clock.now();
             let key = partial.key();
             let durable = partial.publish(receiver.tree(), &digest, sync)?;

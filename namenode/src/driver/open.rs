@@ -12,7 +12,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, FormatCommand};
 use doldam_runtime::Seams;
 use doldam_runtime::disk::{DirLock, create_dir_durably};
-use doldam_runtime::tasks::BackgroundTasks;
+use doldam_runtime::tasks::{BackgroundTasks, inline};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tokio::sync::{Notify, oneshot};
@@ -260,14 +260,17 @@ fn start_threads(
     let failed = StartError::io("starting a thread for", &options.dir);
     let on_journal = Arc::downgrade(&shared);
     let threads = || -> io::Result<()> {
-        tasks.spawn_critical_thread("journal", move || commit_loop.run())?;
-        tasks.spawn_critical_thread("journal segments", move || keeper.run())?;
+        tasks.spawn_critical_loop("journal", commit_loop.work())?;
+        if !inline::is_entered() {
+            // Without it segments are prepared when they are needed.
+            tasks.spawn_critical_thread("journal segments", move || keeper.run())?;
+        }
         let flushing = Arc::clone(&shared);
-        tasks.spawn_critical_thread("checkpoints", move || flusher.run(&flushing))?;
+        tasks.spawn_critical_loop("checkpoints", async move { flusher.run(&flushing).await })?;
         let writing = Arc::clone(&shared);
-        tasks.spawn_critical_thread("driver", move || {
+        tasks.spawn_critical_loop("driver", async move {
             let _lock = lock; // Held until the last checkpoint is written.
-            writer::run(&writing, checkpoints)
+            writer::run(&writing, checkpoints).await
         })
     };
     threads().map_err(failed)?;
