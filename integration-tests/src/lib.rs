@@ -1,10 +1,17 @@
 //! Whole-cluster tests of Doldam: what they share. See `docs/testing.md` for what runs where.
 //!
 //! * [`cluster`]: real processes to start, kill and damage.
+//! * [`simulation`]: a whole cluster in one process under one seed; [`oracle`], [`invariant`]: what must hold there.
 //! * [`parser`]: every parser of bytes that come from outside, for the fuzz targets and for `tests/parsers.rs`.
 
 #![expect(clippy::missing_panics_doc, reason = "in tests a panic is a finding")]
 #![expect(clippy::unwrap_used, reason = "in tests a panic is a finding")]
 
 pub mod cluster;
+#[cfg(feature = "simulation")]
+pub mod invariant;
+#[cfg(feature = "simulation")]
+pub mod oracle;
 pub mod parser;
+#[cfg(feature = "simulation")]
+pub mod simulation;
