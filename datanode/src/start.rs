@@ -8,6 +8,7 @@ use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
 use doldam_runtime::Seams;
 use doldam_runtime::http;
 use doldam_runtime::net::Listener;
+use doldam_runtime::planted::{Bug, is_planted};
 use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes, run_blocking};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -276,6 +277,10 @@ fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockStore> {
                 continue;
             }
             if replica.state == ReplicaState::Unsynced {
+                if is_planted(Bug::DeleteOnHint) {
+                    remove_duplicate(&volumes[usize::from(replica.volume.0)], key, &replica);
+                    continue;
+                }
                 unsynced.push(key);
             }
             inventory.insert(key, replica);

@@ -104,21 +104,21 @@ pub struct Summary {
 pub fn run(options: Options) -> Run {
     let trace = Trace::new(options.whole_trace);
     let panics = Panics::watch();
+    pace::reset();
     let _logging = log::to_trace(&trace);
     plant(options.bug);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let entered = inline::enter(Rc::new(pace::DiskPace));
     let result = runtime.block_on(async {
         trace.start();
-        scenario::run(options.seed, &trace).await
+        let result = scenario::run(options.seed, &trace).await;
+        let result = match panics.take() {
+            Some(panic) => Err(Violation::new("nothing panics", panic)),
+            None => result,
+        };
+        trace.line("end", format_args!("{result:?}"));
+        result
     });
-    let result = match panics.take() {
-        Some(panic) => Err(Violation::new("nothing panics", panic)),
-        None => result,
-    };
-    if let Err(violation) = &result {
-        trace.line("end", format_args!("broken: {}: {}", violation.promise, violation.what));
-    }
     let (hash, text) = (trace.hash(), trace.text());
     drop(runtime);
     drop(entered);

@@ -26,6 +26,7 @@ use std::path::Path;
 use doldam_proto::digest::BlockTree;
 use doldam_proto::digest::block::BlockDigest;
 use doldam_runtime::disk::OpenMode;
+use doldam_runtime::planted::{Bug, is_planted};
 
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
@@ -85,7 +86,7 @@ impl PartialReplica {
         }
         let side = disk.open(aside, OpenMode::CreateNew).map_err(failed("creating a sidecar"))?;
         side.write_all_at(bytes, 0).map_err(failed("writing a sidecar"))?;
-        if sync {
+        if sync && !is_planted(Bug::AckBeforeSync) {
             self.data.sync_data().map_err(StoreError::disk(&self.data_path, "syncing a block"))?;
             side.sync_data().map_err(failed("syncing a sidecar"))?;
         }

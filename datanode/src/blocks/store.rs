@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use doldam_proto::id::Generation;
 use doldam_runtime::disk::{DiskFile, OpenMode};
+use doldam_runtime::planted::{Bug, is_planted};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::late_sync::LateSyncs;
@@ -192,6 +193,9 @@ impl BlockStore {
 impl State {
     /// The newest generation of the block, held or being received, if it is newer than `key`'s.
     pub(crate) fn newer_than(&self, key: ReplicaKey) -> Option<Generation> {
+        if is_planted(Bug::ForgottenGeneration) {
+            return None;
+        }
         let newest = ReplicaKey { generation: Generation(u64::MAX), ..key };
         let received = self.claimed.range(key..=newest).next_back().map(|key| key.generation);
         received.max(self.inventory.newest(key.block)).filter(|newest| *newest > key.generation)

@@ -17,6 +17,7 @@ use doldam_proto::wire;
 use doldam_runtime::connection::{
     BlockConnection, ConnectionReader, ConnectionWriter, StreamError,
 };
+use doldam_runtime::planted::{Bug, is_planted};
 use doldam_runtime::pool::PooledConnection;
 use doldam_runtime::tasks::run_blocking;
 use doldam_runtime::telemetry::TraceId;
@@ -163,7 +164,9 @@ async fn receive_block(
         replicas,
     };
     let done = wire::BlockResponse { kind: Some(wire::block_response::Kind::Done(done)) };
-    connection.send_message(&done).await.map_err(Stop::SenderGone)?;
+    if !(is_planted(Bug::DroppedAck) && node.seams.random.below(4) == 0) {
+        connection.send_message(&done).await.map_err(Stop::SenderGone)?;
+    }
     Ok(stored.length)
 }
 

@@ -37,7 +37,8 @@ pub(super) fn check(world: &World) -> Result<(), Violation> {
 fn certain_contents(world: &World) -> BTreeSet<ContentId> {
     let mut certain = BTreeSet::new();
     for history in world.histories.borrow().iter() {
-        let mut states = history.states().iter().map(contents_of);
+        let possible = history.possible();
+        let mut states = possible.iter().map(contents_of);
         let first = states.next().unwrap_or_default();
         certain.extend(states.fold(first, |both, state| &both & &state));
     }

@@ -28,17 +28,33 @@ pub enum Answer {
 #[derive(Debug, Clone)]
 pub struct History {
     states: Vec<Tree>,
+    /// What the client asked for and has no answer to.
+    asked: Option<Change>,
 }
 
 impl History {
     /// An empty home.
     pub fn new(home: &str) -> Self {
-        Self { states: vec![Tree::from([(home.to_owned(), Node::Folder)])] }
+        let states = vec![Tree::from([(home.to_owned(), Node::Folder)])];
+        Self { states, asked: None }
     }
 
-    /// Every state that is possible.
+    /// Every state that was possible at the last answer.
     pub fn states(&self) -> &[Tree] {
         &self.states
+    }
+
+    /// Every state that is possible now: what the client asked for may be done already.
+    pub fn possible(&self) -> Vec<Tree> {
+        let done = self.asked.iter().flat_map(|change| {
+            self.states.iter().filter_map(move |state| apply(state, change).ok())
+        });
+        self.states.iter().cloned().chain(done).collect()
+    }
+
+    /// The client asks for `change`.
+    pub fn asks(&mut self, change: &Change) {
+        self.asked = Some(change.clone());
     }
 
     /// The state, if only one is possible.
@@ -54,6 +70,7 @@ impl History {
     /// # Errors
     /// If no state allows that; says what was possible.
     pub fn changed(&mut self, change: &Change, answer: Answer) -> Result<(), String> {
+        self.asked = None;
         let mut next = Vec::new();
         for state in &self.states {
             match (answer, apply(state, change)) {

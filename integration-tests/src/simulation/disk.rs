@@ -57,6 +57,7 @@ struct State {
     names: Names,
     locks: BTreeMap<PathBuf, Arc<Incarnation>>,
     faults: Faults,
+    has_failed: bool,
 }
 
 /// A file as the simulator sees it from outside.
@@ -92,7 +93,15 @@ impl Machine {
     /// Makes it misbehave, or behave again.
     pub fn set_faults(&self, faults: Faults) {
         self.trace.line(&self.name, format_args!("disk faults: {faults:?}"));
-        self.state.lock().faults = faults;
+        let mut state = self.state.lock();
+        state.has_failed |= faults.read_errors > 0 || faults.sync_fails_after.is_some();
+        state.has_failed |= faults.room.is_some();
+        state.faults = faults;
+    }
+
+    /// Whether it ever misbehaved in a way that a program may take for its end.
+    pub fn has_failed(&self) -> bool {
+        self.state.lock().has_failed
     }
 
     /// Loses what was not durable. No process runs on it.

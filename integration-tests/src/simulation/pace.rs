@@ -14,6 +14,11 @@ pub(super) fn owe(time: Duration) {
     OWED.set(OWED.get() + time);
 }
 
+/// Owes nothing, at the beginning of a run.
+pub(super) fn reset() {
+    OWED.set(Duration::ZERO);
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct DiskPace;

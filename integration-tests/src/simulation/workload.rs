@@ -208,6 +208,7 @@ impl Actor {
 
     /// Asks for a change.
     pub async fn change(&self, client: &Client, change: &Change, durability: Durability) -> Answer {
+        self.world.histories.borrow_mut()[self.number].asks(change);
         let result = match change {
             Change::Mkdir { path } => client.mkdir(path, false).await.map(drop),
             Change::Put { path, content, replication, overwrite } => {

@@ -205,11 +205,15 @@ impl World {
         servers[index].jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
-    /// Lets every server start again at once.
+    /// Lets every server start again at once. One whose disk failed it is started anew, as its operator would, who
+    /// has put a good disk in: a data folder that failed is not used again before.
     pub fn allow_all(&self) {
         for server in self.servers.borrow_mut().iter_mut() {
             server.down_until = Instant::now();
-            server.loses_power = false;
+            if server.machine.has_failed() {
+                self.trace.line(&server.name, format_args!("is started anew"));
+                server.incarnation.die();
+            }
         }
         self.allowed.notify_waiters();
     }

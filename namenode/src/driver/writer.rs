@@ -6,6 +6,7 @@ use std::time::Duration;
 use doldam_proto::id::{BlockId, Generation, JournalIndex, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, Outcome};
+use doldam_runtime::planted::{Bug, is_planted};
 
 use super::checkpoint::Checkpoints;
 use super::progress::Held;
@@ -87,6 +88,8 @@ fn decide(
     }
     let last = records.last().map(|record| record.index);
     let rests_on = last.unwrap_or_else(|| shared.store.read().applied_index());
+    let rests_on =
+        if is_planted(Bug::AnswerBeforeJournal) { JournalIndex(0) } else { rests_on };
     if let Some(mut news) = shared.progress.hold(rests_on, held) {
         shared.add_news(&mut news);
     }

@@ -13,11 +13,11 @@ compile_error!(
 pub enum Bug {
     /// A datanode acknowledges the end of a block before it synced it.
     AckBeforeSync,
-    /// A datanode drops a replica by block alone, whatever the generation that the order names.
+    /// A datanode lets a writer of an older generation go on beside a newer one.
     ForgottenGeneration,
-    /// The planner drops a surplus replica on what it remembers, not on what is confirmed.
+    /// A datanode removes at its start what by its name may be torn, and does not look.
     DeleteOnHint,
-    /// A datanode loses one acknowledgement in a while.
+    /// A datanode does not send one acknowledgement in a while.
     DroppedAck,
     /// The namenode answers before its journal is synced.
     AnswerBeforeJournal,

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, error_span};
+use tracing::{Instrument, Span, debug, error, error_span};
 
 pub use data_runtimes::DataRuntimes;
 pub use inline::run_blocking;
@@ -119,7 +119,8 @@ impl BackgroundTasks {
         if inline::is_entered() {
             // All processes share the simulator's runtime, so a task that a killed one leaves ends by this.
             let abandoned = self.shared.abandoned.clone();
-            self.shared.tracker.spawn(async move { _ = abandoned.run_until_cancelled(task).await });
+            let task = async move { _ = abandoned.run_until_cancelled(task).await };
+            self.shared.tracker.spawn(task.instrument(Span::current()));
         } else {
             self.shared.tracker.spawn(task);
         }
