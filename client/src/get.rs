@@ -233,7 +233,7 @@ impl PartFile {
     ) -> Result<(), ClientError> {
         let (part, target) = (Arc::clone(self), target.to_owned());
         let (overwrite, sync) = (options.overwrite, options.sync);
-        let published = tokio::task::spawn_blocking(move || {
+        let published = doldam_runtime::tasks::run_blocking(move || {
             if sync {
                 part.file.sync_all().map_err(|source| part.failed(source))?;
             }

@@ -267,6 +267,7 @@ impl<S: Supply + 'static> Session<S> {
             }
         };
         tokio::select! {
+            biased; // One history of inputs has one outcome; no arm below is ready for ever.
             Some(event) = self.events.1.recv() => self.ended(event),
             Some(error) = self.fatal.1.recv() => return Err(error),
             answer = request => {

@@ -14,7 +14,7 @@ use doldam_proto::convert::datanode::{Order, OrderKind, VerifyOrder};
 use doldam_proto::fingerprint::ReplicaId;
 use doldam_proto::wire;
 use doldam_runtime::clock::Uptime;
-use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes};
+use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes, run_blocking};
 use doldam_runtime::telemetry::{TraceId, request_span};
 use tokio::sync::mpsc;
 use tracing::{Instrument, warn};
@@ -108,6 +108,9 @@ impl Driver {
                 }
             };
             tokio::select! {
+                biased; // One history of inputs has one outcome; no arm below is ready for ever.
+                () = self.node.stopping.cancelled() => return Ok(()),
+                () = deadline => {}
                 event = self.events.recv() => match event {
                     Some(LinkEvent::Registered(epoch)) => self.book.registered(epoch),
                     Some(LinkEvent::Orders(epoch, orders)) => {
@@ -122,8 +125,6 @@ impl Driver {
                     self.node.metrics.order(kind, result.is_ok());
                     self.book.finished(epoch, order, result);
                 }
-                () = deadline => {}
-                () = self.node.stopping.cancelled() => return Ok(()),
             }
         }
     }
@@ -204,7 +205,7 @@ impl Driver {
     ) {
         self.tasks.spawn(name, async move {
             // Should it panic, `end` is dropped, and says so.
-            if let Ok(result) = tokio::task::spawn_blocking(work).await {
+            if let Ok(result) = run_blocking(work).await {
                 end.send(result);
             }
         });

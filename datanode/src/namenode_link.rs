@@ -20,6 +20,7 @@ use doldam_proto::wire::datanode_service_client::DatanodeServiceClient;
 use doldam_runtime::grpc;
 use doldam_runtime::leader::{Leader, NoNamenode};
 use doldam_runtime::retry::Backoff;
+use doldam_runtime::tasks::run_blocking;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -137,6 +138,7 @@ pub(crate) async fn keep_link(
                 let why = chain(&status);
                 warn!(namenode, why, ?pause, "no link to the namenode; trying again");
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(pause) => {}
                     () = node.stopping.cancelled() => return Ok(()),
                 }
@@ -160,8 +162,9 @@ async fn attempt(
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let registered = tokio::select! {
-        registered = register(node, &mut client, namenode) => registered,
+        biased;
         () = node.stopping.cancelled() => return End::Stopping,
+        registered = register(node, &mut client, namenode) => registered,
     };
     let registration = match registered {
         Ok(registration) => registration,
@@ -252,7 +255,7 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
         }
         Ok(())
     };
-    match tokio::task::spawn_blocking(adopt).await {
+    match run_blocking(adopt).await {
         Ok(Ok(())) => {}
         Ok(Err(source)) => return Err(End::Fatal(LinkError::Join { source })),
         Err(_panicked) => return Err(Status::internal("joining the cluster panicked").into()),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doldam_runtime::clock::Uptime;
+use doldam_runtime::tasks::run_blocking;
 use futures::future::join_all;
 use tracing::{info, warn};
 
@@ -175,6 +176,7 @@ impl Scrubber {
 
     async fn pause(&self, time: Duration) {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(time) => {}
             () = self.node.stopping.cancelled() => {}
         }
@@ -190,7 +192,7 @@ async fn in_thread<T: Send + 'static>(
         during: "verifying",
         source: io::Error::other("the verification panicked"),
     };
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+    run_blocking(work).await.map_err(panicked)?
 }
 
 fn next_good(

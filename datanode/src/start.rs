@@ -8,7 +8,8 @@ use doldam_proto::id::{ClusterId, NodeId, NodeUuid};
 use doldam_runtime::Seams;
 use doldam_runtime::http;
 use doldam_runtime::net::Listener;
-use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes};
+use doldam_runtime::planted::{Bug, is_planted};
+use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes, run_blocking};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
@@ -232,9 +233,7 @@ async fn open_store(
     let scan_one = |volume: &Arc<Volume>| {
         let volume = Arc::clone(volume);
         let usable = !volume.has_failed();
-        tokio::task::spawn_blocking(
-            move || if usable { scan(&volume) } else { Ok(Scan::default()) },
-        )
+        run_blocking(move || if usable { scan(&volume) } else { Ok(Scan::default()) })
     };
     let scans: Vec<_> = volumes.iter().map(scan_one).collect();
     let mut found = Vec::new();
@@ -263,7 +262,7 @@ async fn in_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, DatanodeError> {
     let panicked = |cause| DatanodeError::Threads { source: io::Error::other(cause) };
-    tokio::task::spawn_blocking(work).await.map_err(panicked)
+    run_blocking(work).await.map_err(panicked)
 }
 
 /// Makes one store of what was found in all folders.
@@ -279,6 +278,10 @@ pub(crate) fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockS
                 continue;
             }
             if replica.state == ReplicaState::Unsynced {
+                if is_planted(Bug::DeleteOnHint) {
+                    remove_duplicate(&volumes[usize::from(replica.volume.0)], key, &replica);
+                    continue;
+                }
                 unsynced.push(key);
             }
             inventory.insert(key, replica);

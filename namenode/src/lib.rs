@@ -51,6 +51,8 @@ pub struct NamenodeHandle {
     local_addr: String,
     http_addr: Option<String>,
     cluster: ClusterId,
+    #[cfg(feature = "simulation")]
+    driver: Driver,
 }
 
 impl NamenodeHandle {
@@ -67,6 +69,16 @@ impl NamenodeHandle {
     /// The cluster it leads.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// What does not hold in its state that must. Reads all of it: for a simulator.
+    #[cfg(feature = "simulation")]
+    pub fn violations(&self) -> Vec<String> {
+        let (found, _) = self.driver.peek(|tables| Ok(engine::invariant::check(tables)));
+        match found {
+            Ok(found) => found.into_iter().map(|found| format!("{found:?}")).collect(),
+            Err(_stopping) => Vec::new(),
+        }
     }
 }
 
@@ -126,10 +138,18 @@ pub async fn run(
     let hub = start_control(&config, &seams, &driver, &metrics, tasks).await?;
     status.serve(driver.clone(), Arc::clone(&hub));
     let cluster = driver.cluster_id();
+    #[cfg(feature = "simulation")]
+    let handle_driver = driver.clone();
     let context = Arc::new(Context::new(driver, hub, metrics, seams, config, tasks));
     serve(&context, listener, tasks);
     info!(address = local_addr, %cluster, "the namenode serves");
-    Ok(NamenodeHandle { local_addr, http_addr, cluster })
+    Ok(NamenodeHandle {
+        local_addr,
+        http_addr,
+        cluster,
+        #[cfg(feature = "simulation")]
+        driver: handle_driver,
+    })
 }
 
 async fn listen(
@@ -200,6 +220,7 @@ fn serve(context: &Arc<Context>, listener: Box<dyn Listener>, tasks: &Background
         let incoming = doldam_runtime::grpc::incoming(listener);
         let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         tokio::select! {
+            biased;
             served = serving => served,
             () = async {
                 stopping.cancelled().await;

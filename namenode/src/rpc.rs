@@ -27,6 +27,7 @@ use doldam_proto::wire::admin_service_server::AdminServiceServer;
 use doldam_proto::wire::client_service_server::ClientServiceServer;
 use doldam_proto::wire::datanode_service_server::DatanodeServiceServer;
 use doldam_runtime::Seams;
+use doldam_runtime::grpc::Stamped;
 use doldam_runtime::tasks::BackgroundTasks;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
@@ -53,7 +54,7 @@ pub(crate) struct Context {
 }
 
 /// The services, ready to be served.
-pub(crate) fn router(context: &Arc<Context>) -> Router {
+pub(crate) fn router(context: &Arc<Context>) -> Router<Stamped> {
     let client = ClientServiceServer::new(client_service::ClientApi(Arc::clone(context)))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);

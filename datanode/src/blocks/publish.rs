@@ -29,6 +29,7 @@ use std::sync::Arc;
 use doldam_proto::digest::BlockTree;
 use doldam_proto::digest::block::BlockDigest;
 use doldam_runtime::disk::OpenMode;
+use doldam_runtime::planted::{Bug, is_planted};
 
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
@@ -97,7 +98,7 @@ impl PartialReplica {
         }
         let side = disk.open(aside, OpenMode::CreateNew).map_err(failed("creating a sidecar"))?;
         side.write_all_at(bytes, 0).map_err(failed("writing a sidecar"))?;
-        if sync {
+        if sync && !is_planted(Bug::AckBeforeSync) {
             self.sync_data()?;
             side.sync_data().map_err(failed("syncing a sidecar"))?;
         }

@@ -48,8 +48,9 @@ pub(super) async fn run(
     }
     let opening = client.heartbeat(ReceiverStream::new(messages));
     let opened = tokio::select! {
-        opened = tokio::time::timeout(SEND_TIMEOUT, opening) => opened,
+        biased;
         () = node.stopping.cancelled() => return End::Stopping,
+        opened = tokio::time::timeout(SEND_TIMEOUT, opening) => opened,
     };
     let orders = match opened {
         Ok(Ok(response)) => response.into_inner(),
@@ -79,6 +80,10 @@ impl Session<'_> {
         beat.reset(); // The first has just been sent.
         loop {
             tokio::select! {
+                biased; // In an order in which no flood of orders holds a heartbeat up.
+                () = self.node.stopping.cancelled() => return End::Stopping,
+                _ = beat.tick() => {}
+                () = self.node.store.news().changed() => {}
                 message = orders.message() => match message {
                     Ok(Some(message)) => {
                         if self.hear(driver, message).await.is_err() {
@@ -89,9 +94,6 @@ impl Session<'_> {
                     Ok(None) => return Status::unavailable("the namenode ended the stream").into(),
                     Err(status) => return End::Lost(status),
                 },
-                _ = beat.tick() => {}
-                () = self.node.store.news().changed() => {}
-                () = self.node.stopping.cancelled() => return End::Stopping,
             }
             if let Err(end) = self.send().await {
                 return end;

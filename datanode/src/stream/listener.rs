@@ -26,14 +26,16 @@ pub(crate) async fn listen(
 ) -> Result<(), Infallible> {
     let stopping = node.stopping.clone();
     tokio::select! {
+        biased;
         _ = node.membership.joined() => {}
         () = stopping.cancelled() => return Ok(()),
     }
     let permits = Arc::new(Semaphore::new(node.config.connections_max));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = stopping.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
         };
         let incoming = match accepted {
             Ok(incoming) => incoming,
@@ -68,8 +70,9 @@ async fn greet(node: Arc<Node>, incoming: Box<dyn Incoming>, _permit: OwnedSemap
     };
     let deadlines = node.config.serving_deadlines();
     let accepted = tokio::select! {
-        accepted = BlockConnection::accept(stream, &peer, cluster, deadlines) => accepted,
+        biased;
         () = node.stopping.cancelled() => return,
+        accepted = BlockConnection::accept(stream, &peer, cluster, deadlines) => accepted,
     };
     match accepted {
         Ok(connection) => serve(&node, connection).await,

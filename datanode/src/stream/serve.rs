@@ -30,8 +30,9 @@ pub(crate) enum After {
 pub(crate) async fn serve(node: &Arc<Node>, mut connection: BlockConnection) {
     loop {
         let received = tokio::select! {
-            received = connection.recv_request::<wire::BlockRequest>() => received,
+            biased;
             () = node.stopping.cancelled() => return,
+            received = connection.recv_request::<wire::BlockRequest>() => received,
         };
         let request = match received {
             Ok(Some(request)) => request,

@@ -20,7 +20,9 @@ use doldam_proto::wire;
 use doldam_runtime::connection::{
     BlockConnection, ConnectionReader, ConnectionWriter, StreamError,
 };
+use doldam_runtime::planted::{Bug, is_planted};
 use doldam_runtime::pool::PooledConnection;
+use doldam_runtime::tasks::run_blocking;
 use doldam_runtime::telemetry::TraceId;
 use futures::future::try_join;
 use tracing::{debug, info};
@@ -149,7 +151,9 @@ async fn receive_block(
         replicas,
     };
     let done = wire::BlockResponse { kind: Some(wire::block_response::Kind::Done(done)) };
-    connection.send_message(&done).await.map_err(Stop::SenderGone)?;
+    if !(is_planted(Bug::DroppedAck) && node.seams.random.below(4) == 0) {
+        connection.send_message(&done).await.map_err(Stop::SenderGone)?;
+    }
     Ok(stored.length)
 }
 
@@ -296,7 +300,7 @@ impl Incoming<'_> {
         let length = receiver.length();
         let node = Arc::clone(self.node);
         // The one thing that waits for the disk: this thread goes on serving others meanwhile.
-        let published = tokio::task::spawn_blocking(move || {
+        let published = run_blocking(move || {
             let started = node.seams.clock.now();
             let key = partial.key();
             let durable = partial.publish(receiver.tree(), &digest, sync)?;

@@ -1,9 +1,11 @@
 //! When the overlay is frozen, and the thread that writes it to the database meanwhile.
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use doldam_runtime::clock::Uptime;
+use doldam_runtime::tasks::inline;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::debug;
 
 use super::Shared;
@@ -26,58 +28,59 @@ pub(super) struct Checkpoints {
     policy: CheckpointPolicy,
     frozen_at: Uptime,
     is_running: bool,
-    jobs: SyncSender<FlushJob>,
+    jobs: Sender<FlushJob>,
     finished: Receiver<()>,
 }
 
 /// The flush thread's side.
 pub(super) struct Flusher {
     jobs: Receiver<FlushJob>,
-    finished: SyncSender<()>,
+    finished: Sender<()>,
 }
 
 /// Both sides; at most one job is under way.
 pub(super) fn checkpoints(policy: CheckpointPolicy, now: Uptime) -> (Checkpoints, Flusher) {
-    let (jobs, take_jobs) = sync_channel(1);
-    let (finish, finished) = sync_channel(1);
+    let (jobs, take_jobs) = channel(1);
+    let (finish, finished) = channel(1);
     let side = Checkpoints { policy, frozen_at: now, is_running: false, jobs, finished };
     (side, Flusher { jobs: take_jobs, finished: finish })
 }
 
 impl Checkpoints {
     /// Starts a checkpoint if one is due; waits for the running one if memory is used up.
-    pub(super) fn keep_up(&mut self, shared: &Shared) -> Result<(), WriterError> {
+    pub(super) async fn keep_up(&mut self, shared: &Shared) -> Result<(), WriterError> {
         self.note_finished()?;
         let now = shared.seams.clock.now();
         let load = shared.store.read().load();
         match self.policy.decide(load, now.saturating_sub(self.frozen_at)) {
             CheckpointStep::CarryOn => Ok(()),
-            CheckpointStep::Freeze => self.freeze(shared, now),
+            CheckpointStep::Freeze => self.freeze(shared, now).await,
             CheckpointStep::HoldCommits => {
-                self.wait()?;
-                self.freeze(shared, now)
+                self.wait().await?;
+                self.freeze(shared, now).await
             }
         }
     }
 
     /// Writes everything: the end of a clean stop.
-    pub(super) fn finish(mut self, shared: &Shared) -> Result<(), WriterError> {
+    pub(super) async fn finish(mut self, shared: &Shared) -> Result<(), WriterError> {
         if self.is_running {
-            self.wait()?;
+            self.wait().await?;
         }
         let applied = shared.store.read().applied_index();
-        if !shared.progress.wait_blocking(applied) {
+        if !shared.progress.wait(applied).await {
             return Ok(()); // The journal failed, and said so.
         }
         shared.store.write().checkpoint(applied)?;
         Ok(())
     }
 
-    fn freeze(&mut self, shared: &Shared, now: Uptime) -> Result<(), WriterError> {
-        let Some(job) = shared.store.write().freeze() else { return Ok(()) };
+    async fn freeze(&mut self, shared: &Shared, now: Uptime) -> Result<(), WriterError> {
+        let frozen = shared.store.write().freeze();
+        let Some(job) = frozen else { return Ok(()) };
         self.frozen_at = now;
         self.is_running = true;
-        self.jobs.send(job).map_err(|_ended| WriterError::Checkpoint)
+        self.jobs.send(job).await.map_err(|_ended| WriterError::Checkpoint)
     }
 
     fn note_finished(&mut self) -> Result<(), WriterError> {
@@ -89,8 +92,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), WriterError> {
-        self.finished.recv().map_err(|_ended| WriterError::Checkpoint)?;
+    async fn wait(&mut self) -> Result<(), WriterError> {
+        self.finished.recv().await.ok_or(WriterError::Checkpoint)?;
         self.is_running = false;
         Ok(())
     }
@@ -98,13 +101,13 @@ impl Checkpoints {
 
 impl Flusher {
     /// Writes checkpoints until the driver ends.
-    pub(super) fn run(self, shared: &Shared) -> Result<(), FlushError> {
-        while let Ok(job) = self.jobs.recv() {
-            if let Err(cause) = flush(shared, job) {
+    pub(super) async fn run(mut self, shared: &Shared) -> Result<(), FlushError> {
+        while let Some(job) = self.jobs.recv().await {
+            if let Err(cause) = flush(shared, job).await {
                 shared.fail(&cause);
                 return Err(cause);
             }
-            if self.finished.send(()).is_err() {
+            if self.finished.send(()).await.is_err() {
                 break; // The driver has ended.
             }
         }
@@ -113,17 +116,18 @@ impl Flusher {
 }
 
 /// Writes one checkpoint, then removes the part of the journal that no restart needs any more.
-fn flush(shared: &Shared, job: FlushJob) -> Result<(), FlushError> {
+async fn flush(shared: &Shared, job: FlushJob) -> Result<(), FlushError> {
     let index = job.applied_index();
-    if !shared.progress.wait_blocking(index) {
+    if !shared.progress.wait(index).await {
         return Ok(()); // The journal failed, and said so.
     }
     let before = shared.seams.clock.now();
     let flushed = job.run(shared.progress.durable())?;
-    let mut store = shared.store.write();
-    let retired = store.install(flushed);
-    let keep_from = store.previous_checkpoint_index().next();
-    drop(store);
+    inline::pause().await;
+    let (retired, keep_from) = {
+        let mut store = shared.store.write();
+        (store.install(flushed), store.previous_checkpoint_index().next())
+    };
     drop(retired); // It may be large: freed outside the lock.
     let removed = shared.journal.remove_before(keep_from)?;
     let took = shared.seams.clock.now().saturating_sub(before);

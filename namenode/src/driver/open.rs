@@ -13,7 +13,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, FormatCommand};
 use doldam_runtime::Seams;
 use doldam_runtime::disk::{DirLock, create_dir_durably};
-use doldam_runtime::tasks::{BackgroundTasks, with_causes};
+use doldam_runtime::tasks::{BackgroundTasks, inline, with_causes};
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tokio::sync::{Notify, oneshot};
@@ -261,14 +261,19 @@ fn start_threads(
     let failed = StartError::io("starting a thread for", &options.dir);
     let on_journal = Arc::downgrade(&shared);
     let threads = || -> io::Result<()> {
-        tasks.spawn_critical_thread("journal", move || told(commit_loop.run()))?;
-        tasks.spawn_critical_thread("journal segments", move || told(keeper.run()))?;
+        tasks.spawn_critical_loop("journal", async move { told(commit_loop.work().await) })?;
+        if !inline::is_entered() {
+            // Without it segments are prepared when they are needed.
+            tasks.spawn_critical_thread("journal segments", move || told(keeper.run()))?;
+        }
         let flushing = Arc::clone(&shared);
-        tasks.spawn_critical_thread("checkpoints", move || told(flusher.run(&flushing)))?;
+        tasks.spawn_critical_loop("checkpoints", async move {
+            told(flusher.run(&flushing).await)
+        })?;
         let writing = Arc::clone(&shared);
-        tasks.spawn_critical_thread("driver", move || {
+        tasks.spawn_critical_loop("driver", async move {
             let _lock = lock; // Held until the last checkpoint is written.
-            told(writer::run(&writing, checkpoints))
+            told(writer::run(&writing, checkpoints).await)
         })
     };
     threads().map_err(failed)?;

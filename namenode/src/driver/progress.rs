@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use doldam_proto::FsError;
 use doldam_proto::id::JournalIndex;
 use doldam_proto::wire::Outcome;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::News;
@@ -34,7 +34,6 @@ impl Held {
 pub(super) struct Progress {
     durable: AtomicU64,
     inner: Mutex<Inner>,
-    moved: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +52,7 @@ impl Progress {
     /// All up to `durable` is.
     pub(super) fn new(durable: JournalIndex) -> Self {
         let durable = AtomicU64::new(durable.0);
-        Self { durable, inner: Mutex::default(), moved: Condvar::new() }
+        Self { durable, inner: Mutex::default() }
     }
 
     /// The last durable command.
@@ -97,7 +96,6 @@ impl Progress {
         let later = inner.waiting.split_off(&index.next());
         let due = std::mem::replace(&mut inner.waiting, later);
         drop(inner);
-        self.moved.notify_all();
         for waiting in due.into_values() {
             for held in waiting.held {
                 tell(&mut held.release());
@@ -114,22 +112,22 @@ impl Progress {
         inner.failed = true;
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
-        self.moved.notify_all();
         drop(waiting);
     }
 
-    /// Blocks until `index` is durable; whether it is.
-    pub(super) fn wait_blocking(&self, index: JournalIndex) -> bool {
-        let mut inner = self.inner.lock();
-        while self.durable() < index && !inner.failed {
-            self.moved.wait(&mut inner);
+    /// Waits until `index` is durable; whether it is, or never will be.
+    pub(super) async fn wait(&self, index: JournalIndex) -> bool {
+        match self.reached(index) {
+            None => true,
+            Some(reached) => reached.await.is_ok(),
         }
-        self.durable() >= index
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use doldam_runtime::tasks::inline::block_on;
+
     use super::*;
 
     const AT: JournalIndex = JournalIndex(5);
@@ -146,7 +144,7 @@ mod tests {
         assert!(reader.try_recv().is_err() && answered.try_recv().is_err());
         progress.advance(JournalIndex(7), |_| {});
         assert!(reader.try_recv().is_ok() && answered.try_recv().is_ok());
-        assert!(progress.wait_blocking(JournalIndex(7)));
+        assert!(block_on(progress.wait(JournalIndex(7))));
     }
 
     #[test]
@@ -157,7 +155,7 @@ mod tests {
         let mut after = progress.reached(AT).unwrap();
         assert_eq!(before.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         assert_eq!(after.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        assert!(!progress.wait_blocking(AT));
+        assert!(!block_on(progress.wait(AT)));
         assert!(progress.reached(JournalIndex(4)).is_none(), "what is durable stays so");
     }
 }

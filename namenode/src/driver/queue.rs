@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use doldam_proto::FsError;
 use doldam_proto::wire::{Command, Outcome};
-use parking_lot::{Condvar, Mutex};
+use doldam_runtime::tasks::Signal;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Where the outcome goes.
@@ -33,7 +34,7 @@ pub(super) enum Refused {
 #[derive(Debug)]
 pub(super) struct ProposalQueue {
     inner: Mutex<Inner>,
-    arrived: Condvar,
+    arrived: Signal,
     count: AtomicUsize,
     count_max: usize,
 }
@@ -56,7 +57,7 @@ impl ProposalQueue {
     /// Takes up to `count_max` proposals.
     pub(super) fn new(count_max: usize) -> Self {
         let (inner, count) = (Mutex::default(), AtomicUsize::new(0));
-        Self { inner, arrived: Condvar::new(), count, count_max }
+        Self { inner, arrived: Signal::default(), count, count_max }
     }
 
     pub(super) fn push(&self, proposal: Proposal) -> Result<(), Refused> {
@@ -78,16 +79,15 @@ impl ProposalQueue {
     }
 
     /// All that waits; comes back after `patience` if nothing does.
-    pub(super) fn take(&self, patience: Duration) -> Taken {
-        let mut inner = self.inner.lock();
-        if inner.waiting.is_empty() && !inner.closed {
-            self.arrived.wait_for(&mut inner, patience);
-        }
-        if inner.waiting.is_empty() && inner.closed {
-            return Taken::Closed;
-        }
-        self.count.store(0, Ordering::Relaxed);
-        Taken::Proposals(std::mem::take(&mut inner.waiting))
+    pub(super) async fn take(&self, patience: Duration) -> Taken {
+        let taken = self.arrived.wait_for(&self.inner, patience, |inner| {
+            if inner.waiting.is_empty() {
+                return inner.closed.then_some(Taken::Closed);
+            }
+            self.count.store(0, Ordering::Relaxed);
+            Some(Taken::Proposals(std::mem::take(&mut inner.waiting)))
+        });
+        taken.await.unwrap_or_else(|| Taken::Proposals(VecDeque::new()))
     }
 
     /// Refuses all that comes from now on; what waits is still taken.
@@ -115,6 +115,8 @@ impl ProposalQueue {
 
 #[cfg(test)]
 mod tests {
+    use doldam_runtime::tasks::inline::block_on;
+
     use super::*;
 
     fn proposal() -> (Proposal, oneshot::Receiver<Result<Outcome, FsError>>) {
@@ -130,7 +132,8 @@ mod tests {
         queue.close();
         assert_eq!(queue.push(proposal().0), Err(Refused::Closed));
         assert_eq!(answered.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        let Taken::Proposals(taken) = queue.take(Duration::ZERO) else { panic!("one waits") };
+        let take = |queue: &ProposalQueue| block_on(queue.take(Duration::ZERO));
+        let Taken::Proposals(taken) = take(&queue) else { panic!("one waits") };
         assert_eq!(taken.len(), 1);
 
         let queue = ProposalQueue::new(1);
@@ -139,6 +142,6 @@ mod tests {
         assert_eq!(queue.push(proposal().0), Err(Refused::Full));
         queue.abandon();
         assert_eq!(answered.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        assert!(matches!(queue.take(Duration::ZERO), Taken::Closed));
+        assert!(matches!(take(&queue), Taken::Closed));
     }
 }

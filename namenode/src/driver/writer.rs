@@ -6,6 +6,7 @@ use std::time::Duration;
 use doldam_proto::id::{BlockId, Generation, JournalIndex, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{Command, Outcome};
+use doldam_runtime::planted::{Bug, is_planted};
 
 use super::checkpoint::Checkpoints;
 use super::progress::Held;
@@ -32,9 +33,9 @@ pub(super) enum WriterError {
 }
 
 /// Works until the queue is closed, then writes a last checkpoint and closes the journal.
-pub(super) fn run(shared: &Arc<Shared>, checkpoints: Checkpoints) -> Result<(), WriterError> {
+pub(super) async fn run(shared: &Arc<Shared>, checkpoints: Checkpoints) -> Result<(), WriterError> {
     let guard = FailOnExit { shared, is_clean: false };
-    let result = work(shared, checkpoints);
+    let result = work(shared, checkpoints).await;
     if let Err(cause) = &result {
         shared.fail(cause);
     }
@@ -43,18 +44,19 @@ pub(super) fn run(shared: &Arc<Shared>, checkpoints: Checkpoints) -> Result<(), 
     result
 }
 
-fn work(shared: &Arc<Shared>, mut checkpoints: Checkpoints) -> Result<(), WriterError> {
+async fn work(shared: &Arc<Shared>, mut checkpoints: Checkpoints) -> Result<(), WriterError> {
     loop {
-        match shared.queue.take(PATIENCE) {
+        match shared.queue.take(PATIENCE).await {
             Taken::Proposals(mut proposals) => {
                 while !proposals.is_empty() {
                     let count = proposals.len().min(BATCH_COMMANDS_MAX);
+                    shared.journal.room().await;
                     decide(shared, proposals.drain(..count))?;
-                    checkpoints.keep_up(shared)?;
+                    checkpoints.keep_up(shared).await?;
                 }
-                checkpoints.keep_up(shared)?;
+                checkpoints.keep_up(shared).await?;
             }
-            Taken::Closed => return checkpoints.finish(shared),
+            Taken::Closed => return checkpoints.finish(shared).await,
         }
     }
 }
@@ -86,6 +88,8 @@ fn decide(
     }
     let last = records.last().map(|record| record.index);
     let rests_on = last.unwrap_or_else(|| shared.store.read().applied_index());
+    let rests_on =
+        if is_planted(Bug::AnswerBeforeJournal) { JournalIndex(0) } else { rests_on };
     if let Some(mut news) = shared.progress.hold(rests_on, held) {
         shared.add_news(&mut news);
     }

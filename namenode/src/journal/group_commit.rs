@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use doldam_proto::id::{Epoch, JournalIndex};
 use doldam_runtime::clock::Clock;
-use parking_lot::{Condvar, Mutex};
+use doldam_runtime::tasks::{Signal, inline};
+use parking_lot::Mutex;
 
 use super::appender::{Appender, BATCH_RECORDS_MAX};
 use super::keeper::{SegmentKeeper, SegmentList, Spares};
@@ -57,8 +58,8 @@ pub fn start(
     let appender = open_appender(end, &spares, epoch)?;
     let shared = Arc::new(Shared {
         queue: Mutex::new(Queue::after(appender.last, epoch)),
-        arrived: Condvar::new(),
-        room: Condvar::new(),
+        arrived: Signal::default(),
+        room: Signal::default(),
         durable: AtomicU64::new(appender.last.0),
         options,
     });
@@ -127,7 +128,7 @@ impl JournalWriter {
         queue.check_records(&records, shared.options.batch_bytes_max)?;
         let bytes: usize = records.iter().map(Record::extent_bytes).sum();
         while !queue.waiting.is_empty() && queue.bytes + bytes > shared.options.queue_bytes_max {
-            shared.room.wait(&mut queue);
+            shared.room.block_once(&mut queue);
             queue.check_open()?;
             // Another one may have appended meanwhile.
             queue.check_records(&records, shared.options.batch_bytes_max)?;
@@ -136,6 +137,17 @@ impl JournalWriter {
         drop(queue);
         shared.arrived.notify_one();
         Ok(())
+    }
+
+    /// Waits until the queue has room for a batch, so that [`append`](Self::append) of the next one need not wait,
+    /// unless another one appends too. Returns at once if the journal is closed.
+    pub async fn room(&self) {
+        let shared = &self.shared;
+        let bytes_max = shared.options.queue_bytes_max - shared.options.batch_bytes_max;
+        let has_room = |queue: &mut Queue| {
+            (queue.waiting.is_empty() || queue.bytes <= bytes_max || queue.closed).then_some(())
+        };
+        shared.room.wait(&shared.queue, has_room).await;
     }
 
     /// The last record that is durable.
@@ -174,9 +186,9 @@ impl Drop for JournalWriter {
 struct Shared {
     queue: Mutex<Queue>,
     /// Something is waiting, or the journal was closed.
-    arrived: Condvar,
+    arrived: Signal,
     /// Something was taken, or nothing will be any more.
-    room: Condvar,
+    room: Signal,
     durable: AtomicU64,
     options: JournalOptions,
 }
@@ -291,11 +303,21 @@ impl CommitLoop {
     /// # Errors
     /// If the medium fails: everything waiting and everything after is refused, and the process
     /// should stop.
-    pub fn run(mut self) -> Result<(), JournalError> {
+    pub fn run(self) -> Result<(), JournalError> {
+        inline::block_on(self.work())
+    }
+
+    /// The same, as a loop for [`BackgroundTasks::spawn_critical_loop`].
+    ///
+    /// [`BackgroundTasks::spawn_critical_loop`]: doldam_runtime::tasks::BackgroundTasks::spawn_critical_loop
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn work(mut self) -> Result<(), JournalError> {
         let mut batch = Batch::default();
         loop {
-            let result = match self.wait(&mut batch) {
-                Work::Write => self.write(&mut batch),
+            let result = match self.wait(&mut batch).await {
+                Work::Write => self.write(&mut batch).await,
                 Work::End if self.appender.is_marked() => return Ok(()),
                 Work::End | Work::Mark => self.appender.mark(),
             };
@@ -305,30 +327,32 @@ impl CommitLoop {
         }
     }
 
-    fn wait(&self, batch: &mut Batch) -> Work {
+    async fn wait(&mut self, batch: &mut Batch) -> Work {
+        let is_marked = self.appender.is_marked();
         let shared = &self.shared;
-        let mut queue = shared.queue.lock();
-        while queue.waiting.is_empty() {
-            if queue.closed {
-                return Work::End;
+        let take = |queue: &mut Queue| {
+            if queue.waiting.is_empty() {
+                return queue.closed.then_some(Work::End);
             }
-            if self.appender.is_marked() {
-                shared.arrived.wait(&mut queue);
-            } else if shared.arrived.wait_for(&mut queue, shared.options.mark_after).timed_out()
-                && queue.waiting.is_empty()
-            {
-                return Work::Mark;
-            }
+            queue.take(batch, shared.options.batch_bytes_max);
+            Some(Work::Write)
+        };
+        let work = if is_marked {
+            shared.arrived.wait(&shared.queue, take).await
+        } else {
+            let taken = shared.arrived.wait_for(&shared.queue, shared.options.mark_after, take);
+            taken.await.unwrap_or(Work::Mark)
+        };
+        if matches!(work, Work::Write) {
+            shared.room.notify_all();
         }
-        queue.take(batch, shared.options.batch_bytes_max);
-        drop(queue);
-        shared.room.notify_all();
-        Work::Write
+        work
     }
 
-    fn write(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
+    async fn write(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
         let before = self.clock.now();
         let bytes = self.appender.append(&batch.records)?;
+        inline::pause().await;
         let took = self.clock.now().saturating_sub(before);
         self.shared.durable.store(self.appender.last.0, Ordering::Release);
         (self.on_batch)(WrittenBatch { records: batch.records.len(), bytes, took });

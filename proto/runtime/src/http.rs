@@ -87,6 +87,7 @@ pub fn serve(listener: Box<dyn Listener>, pages: Pages, tasks: &BackgroundTasks)
                 (permit, listener.accept().await)
             };
             let (permit, accepted) = tokio::select! {
+                biased;
                 accepted = accept => accepted,
                 () = stopping.cancelled() => break,
             };
@@ -96,6 +97,7 @@ pub fn serve(listener: Box<dyn Listener>, pages: Pages, tasks: &BackgroundTasks)
                     connections.spawn("http connection", async move {
                         let _permit = permit;
                         tokio::select! {
+                            biased;
                             () = serve_connection(incoming, router) => {}
                             () = stopping.cancelled() => {}
                         }

@@ -6,6 +6,7 @@
 //! * [`grpc`], [`http`]: the servers' other two protocols over the same [`net`].
 //! * [`leader`], [`retry`]: which namenode leads; budget and backoff. Pure.
 //! * [`tasks`], [`config`], [`telemetry`]: life cycle, settings, logs and traces.
+//! * [`planted`]: bugs by which a simulator is tested; not in a production build.
 
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod grpc;
 pub mod http;
 pub mod leader;
 pub mod net;
+pub mod planted;
 pub mod pool;
 pub mod random;
 pub mod retry;

@@ -4,6 +4,8 @@
 //! whole server stops. A datanode that no longer scrubs must not look healthy.
 
 mod data_runtimes;
+pub mod inline;
+mod signal;
 
 #[cfg(test)]
 #[path = "tasks/tasks_test.rs"]
@@ -23,9 +25,11 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, error_span};
+use tracing::{Instrument, Span, debug, error, error_span};
 
 pub use data_runtimes::DataRuntimes;
+pub use inline::run_blocking;
+pub use signal::Signal;
 
 /// Name of a task, for logs.
 pub type TaskName = Cow<'static, str>;
@@ -97,7 +101,7 @@ impl BackgroundTasks {
         let watched = async move {
             watch.report(&task.await);
         };
-        self.shared.tracker.spawn(watched.instrument(span));
+        self.track(watched.instrument(span));
     }
 
     /// Runs `task`, which the server can do without, such as one connection. A panic in it is logged.
@@ -106,10 +110,21 @@ impl BackgroundTasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let watch = self.watch(name.into(), false);
-        self.shared.tracker.spawn(async move {
+        self.track(async move {
             task.await;
             watch.end();
         });
+    }
+
+    fn track<F: Future<Output = ()> + Send + 'static>(&self, task: F) {
+        if inline::is_entered() {
+            // All processes share the simulator's runtime, so a task that a killed one leaves ends by this.
+            let abandoned = self.shared.abandoned.clone();
+            let task = async move { _ = abandoned.run_until_cancelled(task).await };
+            self.shared.tracker.spawn(task.instrument(Span::current()));
+        } else {
+            self.shared.tracker.spawn(task);
+        }
     }
 
     /// Runs `work` in a thread of its own until it ends, and with it the server.
@@ -119,9 +134,13 @@ impl BackgroundTasks {
     pub fn spawn_critical_thread<F, E>(&self, name: impl Into<TaskName>, work: F) -> io::Result<()>
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
-        E: Display,
+        E: Display + Send + 'static,
     {
         let name = name.into();
+        if inline::is_entered() {
+            self.spawn_critical(name, async move { work() });
+            return Ok(());
+        }
         let (builder, tracked) = (thread_builder(&name), self.shared.tracker.token());
         let watch = self.watch(name, true);
         builder.spawn(move || {
@@ -130,6 +149,23 @@ impl BackgroundTasks {
             span.in_scope(|| watch.report(&work()));
         })?;
         Ok(())
+    }
+
+    /// Runs a loop that may block in a thread of its own until it ends, and with it the server. It waits only by
+    /// [`Signal`] and channels, so that a simulator can run it as a task.
+    ///
+    /// # Errors
+    /// If the system gives no thread; the server is stopping then.
+    pub fn spawn_critical_loop<F, E>(&self, name: impl Into<TaskName>, work: F) -> io::Result<()>
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Display + Send + 'static,
+    {
+        if inline::is_entered() {
+            self.spawn_critical(name, work);
+            return Ok(());
+        }
+        self.spawn_critical_thread(name, move || inline::block_on(work))
     }
 
     /// Runs `work`, which the server can do without, in a thread of its own. A panic in it is logged.
@@ -141,6 +177,10 @@ impl BackgroundTasks {
         F: FnOnce() + Send + 'static,
     {
         let name = name.into();
+        if inline::is_entered() {
+            self.spawn(name, async move { work() });
+            return Ok(());
+        }
         let (builder, tracked) = (thread_builder(&name), self.shared.tracker.token());
         let watch = self.watch(name, false);
         builder.spawn(move || {
@@ -165,6 +205,12 @@ impl BackgroundTasks {
             self.shared.abandoned.cancel();
             StillRunning { names, grace }
         })
+    }
+
+    /// Drops every task where it stands, as the end of a process does. Only for a simulator, whose tasks these are.
+    #[cfg(feature = "simulation")]
+    pub fn kill(&self) {
+        self.shared.abandoned.cancel();
     }
 
     /// What stopped the server, if a critical task did.

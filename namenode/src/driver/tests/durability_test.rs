@@ -9,6 +9,7 @@ use doldam_proto::FsError;
 use doldam_proto::path::FsPath;
 use doldam_proto::wire::Command;
 use doldam_runtime::disk::{DirEntry, DirLock, Disk, DiskFile, OpenMode, RealDisk, Space};
+use doldam_runtime::tasks::inline::block_on;
 use futures::FutureExt;
 use parking_lot::{Condvar, Mutex};
 
@@ -198,7 +199,7 @@ fn a_full_queue_refuses_and_a_closed_one_gives_out_what_it_has() {
     assert_eq!(queue.push(proposal()), Err(Refused::Closed));
     let patience = std::time::Duration::ZERO;
     assert!(
-        matches!(queue.take(patience), super::super::queue::Taken::Proposals(two) if two.len() == 2)
+        matches!(block_on(queue.take(patience)), super::super::queue::Taken::Proposals(two) if two.len() == 2)
     );
-    assert!(matches!(queue.take(patience), super::super::queue::Taken::Closed));
+    assert!(matches!(block_on(queue.take(patience)), super::super::queue::Taken::Closed));
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::task::TaskTracker;
 
-use super::{BackgroundTasks, TaskName};
+use super::{BackgroundTasks, TaskName, inline};
 
 /// Single-threaded runtimes, each on its own critical thread. Dropping this stops nothing: the threads end with
 /// the [`BackgroundTasks`] they were started under, when their own tasks have.
@@ -52,9 +52,17 @@ impl DataRuntimes {
     pub fn spawn_on_next<M, F>(&self, name: impl Into<TaskName>, make: M)
     where
         M: FnOnce() -> F + Send + 'static,
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         let watch = self.tasks.watch(name.into(), false);
+        if inline::is_entered() {
+            // One thread has it all; the tasks of a killed process must end, wherever they run.
+            self.tasks.track(async move {
+                make().await;
+                watch.end();
+            });
+            return;
+        }
         let lane = self.least_busy();
         let task = async move {
             make().await;
@@ -88,6 +96,9 @@ impl DataRuntimes {
 
 impl Lane {
     fn start(tasks: &BackgroundTasks, name: String, blocking_threads: usize) -> io::Result<Self> {
+        if inline::is_entered() {
+            return Ok(Self { handle: Handle::current(), tracker: TaskTracker::new() });
+        }
         let runtime = Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(blocking_threads)
@@ -101,6 +112,7 @@ impl Lane {
                 stopping.cancelled().await;
                 tracker.close();
                 tokio::select! {
+                    biased;
                     () = tracker.wait() => {}
                     () = abandoned.cancelled() => {}
                 }

@@ -1,0 +1,9 @@
+//! What clients were promised, and whether it held. It knows what a client knows and nothing of the cluster inside.
+//!
+//! * [`content`]: the bytes that were written, each made again from its number.
+//! * [`tree`]: what an operation does to the names below a client's home.
+//! * [`history`]: every state that the answers so far allow.
+
+pub mod content;
+pub mod history;
+pub mod tree;
