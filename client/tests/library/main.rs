@@ -5,6 +5,7 @@
 
 mod admin;
 mod fakes;
+mod hedged_reads;
 mod listing;
 mod metadata;
 mod put_get;
