@@ -1,5 +1,7 @@
 //! Reads a range of one block, from whichever replica proves its bytes, and goes on elsewhere from the exact byte
-//! where one failed.
+//! where one failed or is late.
+
+mod race;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +12,6 @@ use doldam_proto::block::LocatedBlock;
 use doldam_proto::digest::ChainingValue;
 use doldam_proto::limits::GROUP_BYTES;
 
-use crate::block_stream::StreamFailure;
 use crate::block_stream::receive::{GroupValues, VerifiedStream};
 use crate::engine::read_plan::{ReadPlan, ReadStep};
 use crate::error::ClientError;
@@ -23,7 +24,7 @@ const RELOCATE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct BlockReader {
     file: Arc<OpenFile>,
-    block: LocatedBlock,
+    block: Arc<LocatedBlock>,
     plan: ReadPlan,
     stream: Option<VerifiedStream>,
     /// Of the stream before.
@@ -42,7 +43,8 @@ impl BlockReader {
         range: Range<u64>,
     ) -> Result<Self, ClientError> {
         let block = file.block(index).await?;
-        let plan = ReadPlan::new(&block.replicas, &file.distrusted());
+        let plan = ReadPlan::new(file.ordered(&block));
+        let block = Arc::new(block);
         file.note_block();
         let file = Arc::clone(file);
         let (position, end) = (range.start, range.end);
@@ -74,26 +76,10 @@ impl BlockReader {
         buffer: &mut BytesMut,
     ) -> Result<Option<Bytes>, ClientError> {
         while self.position < self.end {
-            // Taken out while in use: if this future is dropped half-way, so is the stream.
-            let mut stream = match self.stream.take() {
-                Some(stream) => stream,
-                None => match self.open_stream().await? {
-                    Some(stream) => stream,
-                    None => continue,
-                },
-            };
-            match stream.next(buffer).await {
-                Ok(Some(bytes)) => {
-                    let start = stream.position() - bytes.len() as u64;
-                    if stream.has_ended() {
-                        self.values = stream.finish();
-                    } else {
-                        self.stream = Some(stream);
-                    }
-                    return Ok(Some(self.accept(start, bytes)));
-                }
-                Ok(None) => {} // It has ended, and is opened anew from where it did.
-                Err(failure) => self.failed(failure).await,
+            if self.turn_to_replica().await?
+                && let Some((start, bytes)) = self.race(buffer).await
+            {
+                return Ok(Some(self.accept(start, bytes)));
             }
         }
         Ok(None)
@@ -108,7 +94,6 @@ impl BlockReader {
 
     /// Cuts off what was read only to verify the rest.
     fn accept(&mut self, start: u64, mut bytes: Bytes) -> Bytes {
-        self.plan.progressed();
         self.file.note_verified(bytes.len() as u64);
         bytes.advance((self.position - start) as usize);
         bytes.truncate((self.end - self.position) as usize);
@@ -116,51 +101,34 @@ impl BlockReader {
         bytes
     }
 
-    /// Turns to the replica being read, or else to the next one; `None` if that failed, too.
-    async fn open_stream(&mut self) -> Result<Option<VerifiedStream>, ClientError> {
-        let node = match self.plan.current().cloned() {
-            Some(node) => node,
-            None => match self.plan.next() {
-                ReadStep::Read(node) => node,
-                ReadStep::Relocate => {
-                    if self.plan.may_recover() {
-                        tokio::time::sleep(RELOCATE_PAUSE).await;
-                    }
-                    self.block = self.file.relocate(self.block.index).await?;
-                    self.plan.relocate(&self.block.replicas);
-                    return Ok(None);
-                }
-                ReadStep::GiveUp(tried) => {
-                    return Err(ClientError::BlockUnreadable {
-                        path: self.file.path().to_string(),
-                        block: self.block.id,
-                        offset: self.block.offset + self.position,
-                        tried,
-                    });
-                }
-            },
-        };
-        if std::mem::take(&mut self.failed_over) {
-            self.file.note_failover();
+    /// Makes sure that there is a replica being read; false if the locations had to be asked for again.
+    async fn turn_to_replica(&mut self) -> Result<bool, ClientError> {
+        if self.plan.current().is_some() {
+            return Ok(true);
         }
-        let range = self.position..self.end;
-        let (streams, trace) = (&self.file.inner.streams, self.file.trace.as_str());
-        match VerifiedStream::open(streams, &node.address, &self.block, range, trace).await {
-            Ok(stream) => Ok(Some(stream)),
-            Err(failure) => {
-                self.failed(failure).await;
-                Ok(None)
+        self.file.order(self.plan.line_mut());
+        match self.plan.next() {
+            ReadStep::Read(_) => {
+                if std::mem::take(&mut self.failed_over) {
+                    self.file.note_failover();
+                }
+                Ok(true)
             }
+            ReadStep::Relocate => {
+                if self.plan.may_recover() {
+                    tokio::time::sleep(RELOCATE_PAUSE).await;
+                }
+                let block = self.file.relocate(self.block.index).await?;
+                self.plan.relocate(self.file.ordered(&block));
+                self.block = Arc::new(block);
+                Ok(false)
+            }
+            ReadStep::GiveUp(tried) => Err(ClientError::BlockUnreadable {
+                path: self.file.path().to_string(),
+                block: self.block.id,
+                offset: self.block.offset + self.position,
+                tried,
+            }),
         }
-    }
-
-    async fn failed(&mut self, mut failure: StreamFailure) {
-        // The end of a file that is being written moves from node to node.
-        failure.bad_data &= !(failure.missing && self.file.status.being_written);
-        if let Some(node) = self.plan.current().cloned() {
-            self.file.note_failure(&self.block, &node, &failure).await;
-        }
-        self.plan.failed(failure.cause, failure.bad_data);
-        self.failed_over = true;
     }
 }

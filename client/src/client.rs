@@ -25,6 +25,7 @@ use crate::metadata::{Hello, Metadata};
 use crate::open_file::OpenFile;
 use crate::put::PutOptions;
 use crate::reader::FileReader;
+use crate::replica_choice::ReplicaChoice;
 use crate::writer::WriteReport;
 
 /// A connection to a cluster. Cheap to clone; clones share everything.
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) config: ClientConfig,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) streams: Streams,
+    /// What was seen of datanodes that were read from.
+    pub(crate) choice: ReplicaChoice,
     pub(crate) hello: Hello,
     /// Writes and local copies that would leave something behind if the process ended now.
     pub(crate) unfinished: TaskTracker,
@@ -90,6 +93,7 @@ impl ClientBuilder {
             }
         }
         let net = Arc::clone(&seams.net);
+        let choice = ReplicaChoice::new(&self.config, Arc::clone(&seams.clock));
         let (metadata, hello) = Metadata::connect(namenodes, self.config.clone(), seams).await?;
         let deadlines = Deadlines {
             connect: self.config.datanode_connect_timeout,
@@ -110,7 +114,7 @@ impl ClientBuilder {
             writer: metadata.holder().into(),
         };
         let (config, unfinished) = (self.config, TaskTracker::new());
-        let inner = Inner { config, metadata, streams, hello, unfinished };
+        let inner = Inner { config, metadata, streams, choice, hello, unfinished };
         Ok(Client { inner: Arc::new(inner) })
     }
 }

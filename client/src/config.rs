@@ -52,9 +52,21 @@ pub struct ClientConfig {
     pub read_parallel: usize,
     /// Who is writing, for people who meet the lease: by default the host and the process id.
     pub holder: Option<String>,
-    /// The host this client runs on, as datanodes there are called: replicas on it are preferred.
-    /// By default unknown: the namenode goes by the order of its own choice.
+    /// Whether a second replica is asked for what another one owes when that is late. Default yes.
+    pub hedged_reads: bool,
+    /// The earliest and ...
+    pub hedge_delay_min: Duration,
+    /// ... the latest time after which a replica that owes bytes is late; between the two it is three times what nearly
+    /// all reads took lately. Twice the latest is about the longest stall when two of three nodes are silent.
+    /// Default 50 and 400 ms.
+    pub hedge_delay_max: Duration,
+    /// The host this client runs on as a datanode there is called by others, or several such names with commas:
+    /// replicas on it are preferred. By default the name of this machine and its address on the way to the namenode;
+    /// an empty text stands for nowhere.
     pub client_host: Option<String>,
+    /// The rack this client is on: replicas there come after those on its host. By default that of a datanode on its
+    /// host, if there is one.
+    pub client_rack: Option<String>,
 }
 
 impl Default for ClientConfig {
@@ -77,7 +89,11 @@ impl Default for ClientConfig {
             block_attempts_max: 8,
             read_parallel: 4,
             holder: None,
+            hedged_reads: true,
+            hedge_delay_min: Duration::from_millis(50),
+            hedge_delay_max: Duration::from_millis(400),
             client_host: None,
+            client_rack: None,
         }
     }
 }
@@ -103,7 +119,11 @@ impl ClientConfig {
             let why = format!("{} is below the {needed} any block needs", self.retained_bytes_max);
             return refuse("retained_bytes_max", why);
         }
-        let texts = [("holder", &self.holder), ("client_host", &self.client_host)];
+        let texts = [
+            ("holder", &self.holder),
+            ("client_host", &self.client_host),
+            ("client_rack", &self.client_rack),
+        ];
         for (option, text) in texts {
             let bytes = text.as_ref().map_or(0, String::len);
             if bytes > TEXT_BYTES_MAX {
@@ -113,6 +133,13 @@ impl ClientConfig {
         if self.slow_node_factor == 1 {
             let why = "1 would give up half of all datanodes; 0 gives up none".to_owned();
             return refuse("slow_node_factor", why);
+        }
+        if self.hedge_delay_min > self.hedge_delay_max || self.hedge_delay_max.is_zero() {
+            let (min, max) = (self.hedge_delay_min, self.hedge_delay_max);
+            return refuse(
+                "hedge_delay_max",
+                format!("{max:?} is 0 or below {min:?}, the shortest"),
+            );
         }
         if self.stall_timeout >= self.write_timeout {
             return refuse("stall_timeout", "must be below write_timeout".to_owned());

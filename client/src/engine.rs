@@ -2,6 +2,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod hedge;
+pub(crate) mod latency;
 pub(crate) mod ranges;
 pub(crate) mod read_plan;
 pub(crate) mod slow_node;

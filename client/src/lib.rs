@@ -10,6 +10,8 @@
 //! * **No byte is handed out unverified.** What a datanode sends is checked against the value of the block
 //!   that the *namenode* gave, for a whole file as for one byte of it. A replica that fails is reported and the
 //!   read goes on from another, without the caller noticing; [`Verification`] tells afterwards.
+//! * **A replica that is late does not hold up a read.** Another one is asked beside it, and who delivers first is read
+//!   on; see [`ClientConfig::hedged_reads`].
 //! * **Every wait has a deadline**, every buffer a bound: see [`ClientConfig`].
 //!
 //! ```no_run
@@ -51,6 +53,7 @@ mod metadata;
 mod open_file;
 mod put;
 mod reader;
+mod replica_choice;
 mod session;
 mod source;
 mod writer;

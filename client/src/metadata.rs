@@ -26,6 +26,7 @@ use doldam_proto::FsError;
 use doldam_proto::block::BlockBytes;
 use doldam_proto::id::{ClientId, ClusterId};
 use doldam_proto::limits::{GRPC_MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
+use doldam_proto::node::{Nearness, NodeAddress};
 use doldam_proto::wire::{self, client_service_client::ClientServiceClient};
 use doldam_runtime::Seams;
 use doldam_runtime::grpc;
@@ -44,6 +45,9 @@ pub(crate) use write_calls::{Appended, Recovered};
 
 use crate::config::ClientConfig;
 use crate::error::ClientError;
+
+/// How long to look for the names of our own host.
+const HOSTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The service every call but the administrators' goes to.
 type Service = ClientServiceClient<Channel>;
@@ -68,6 +72,10 @@ pub(crate) struct Metadata {
     requests: RequestIds,
     leases: Leases,
     hello: OnceLock<Hello>,
+    /// Names of our host, with commas; empty if unknown.
+    hosts: OnceLock<String>,
+    /// Our rack, as the namenode said last; empty if unknown.
+    rack: Mutex<String>,
 }
 
 /// One namenode.
@@ -120,9 +128,12 @@ impl Metadata {
             requests,
             leases: Leases::default(),
             hello: OnceLock::new(),
+            hosts: OnceLock::new(),
+            rack: Mutex::default(),
             seams,
         });
         let hello = metadata.first_hello().await?;
+        metadata.find_hosts().await;
         Ok((metadata, hello))
     }
 
@@ -141,7 +152,25 @@ impl Metadata {
     }
 
     fn client_host(&self) -> String {
-        self.config.client_host.clone().unwrap_or_default()
+        self.hosts.get().cloned().unwrap_or_default()
+    }
+
+    /// Finds out what others may call this host, once, with one lookup of the namenode's name at the most.
+    async fn find_hosts(&self) {
+        let hosts = if let Some(configured) = &self.config.client_host {
+            configured.clone()
+        } else {
+            let namenode = self.leader.lock().current().to_owned();
+            let names = self.seams.net.local_names(&namenode);
+            // Not to know costs a longer way, no more.
+            tokio::time::timeout(HOSTS_PATIENCE, names).await.unwrap_or_default().join(",")
+        };
+        self.hosts.get_or_init(|| hosts);
+    }
+
+    /// How near a datanode is to us.
+    pub(crate) fn nearness(&self, node: &NodeAddress) -> Nearness {
+        node.nearness(self.hosts.get().map_or("", String::as_str), &self.rack.lock())
     }
 
     async fn first_hello(&self) -> Result<Hello, ClientError> {

@@ -1,13 +1,12 @@
 //! A file that is open for reading: where its blocks are, and what reading it has shown so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use doldam_proto::FsError;
 use doldam_proto::block::LocatedBlock;
 use doldam_proto::file::FileStatus;
-use doldam_proto::id::NodeId;
 use doldam_proto::node::NodeAddress;
 use doldam_proto::path::FsPath;
 use doldam_runtime::telemetry::TraceId;
@@ -37,7 +36,6 @@ pub(crate) struct OpenFile {
     /// Held while a page is fetched, so that nobody fetches the same.
     fetching: tokio::sync::Mutex<()>,
     seen: Mutex<Verification>,
-    distrusted: Mutex<BTreeSet<NodeId>>,
 }
 
 impl OpenFile {
@@ -58,7 +56,6 @@ impl OpenFile {
             grown: AtomicBool::new(false),
             fetching: tokio::sync::Mutex::new(()),
             seen: Mutex::new(Verification::default()),
-            distrusted: Mutex::new(BTreeSet::new()),
         };
         file.keep(blocks)?;
         Ok(Arc::new(file))
@@ -149,9 +146,16 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Nodes that failed in this file before.
-    pub(crate) fn distrusted(&self) -> BTreeSet<NodeId> {
-        self.distrusted.lock().clone()
+    /// The replicas of a block, the best first.
+    pub(crate) fn ordered(&self, block: &LocatedBlock) -> Vec<NodeAddress> {
+        let mut replicas = block.replicas.clone();
+        self.order(&mut replicas);
+        replicas
+    }
+
+    /// Sorts replicas, the best first.
+    pub(crate) fn order(&self, replicas: &mut [NodeAddress]) {
+        self.inner.choice.order(replicas, |node| self.inner.metadata.nearness(node));
     }
 
     /// What has been verified so far.
@@ -171,6 +175,18 @@ impl OpenFile {
         self.seen.lock().failovers += 1;
     }
 
+    /// A second replica was asked for what another one owed.
+    pub(crate) fn note_hedge(&self) {
+        self.seen.lock().hedges += 1;
+    }
+
+    /// It was the first to deliver.
+    pub(crate) fn note_hedge_won(&self) {
+        let mut seen = self.seen.lock();
+        seen.hedges_won += 1;
+        seen.failovers += 1;
+    }
+
     /// Takes note of a replica that failed, and reports it to the namenode if its data is at fault.
     pub(crate) async fn note_failure(
         &self,
@@ -178,7 +194,7 @@ impl OpenFile {
         node: &NodeAddress,
         failure: &StreamFailure,
     ) {
-        self.distrusted.lock().insert(node.id);
+        self.inner.choice.failed(node.id);
         let StreamFailure { cause, bad_data, .. } = failure;
         tracing::debug!(path = %self.path, block = %block.id, %node, %cause, "a replica failed");
         if !bad_data {

@@ -48,6 +48,10 @@ pub struct Verification {
     pub blocks: u64,
     /// How often the read went on from another replica.
     pub failovers: u64,
+    /// How often a second replica was asked because the first one was late, and ...
+    pub hedges: u64,
+    /// ... how often that one was faster. Each of these is a failover, too.
+    pub hedges_won: u64,
     /// Replicas that were found bad, and reported.
     pub bad_replicas: Vec<BadReplica>,
 }

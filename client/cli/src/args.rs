@@ -17,6 +17,7 @@ use doldam_runtime::config::{ByteSize, HumanDuration};
 use crate::command::Command;
 use crate::error::ErrorRecord;
 use crate::exit_code::EXIT_CODES_HELP;
+use crate::hedge::HedgeChoice;
 
 /// Doldam, a distributed file system: store, fetch and manage files, and run the servers.
 ///
@@ -72,6 +73,21 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, env = "DOLDAM_TIMEOUT", value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
+
+    /// When to ask a second replica for bytes that the first one owes: after the first delay at the
+    /// earliest, the second one at the latest, as reads took lately; or `off` [default: 50ms..400ms].
+    #[arg(long, global = true, env = "DOLDAM_HEDGE", value_name = "MIN..MAX")]
+    pub(crate) hedge: Option<HedgeChoice>,
+
+    /// Names of this host, separated by commas; replicas on it are read and written first [default:
+    /// its name, and its address on the way to the namenode].
+    #[arg(long, global = true, env = "DOLDAM_CLIENT_HOST", value_name = "HOST[,HOST]")]
+    pub(crate) client_host: Option<String>,
+
+    /// Rack of this host, such as /r1; replicas on it are read next [default: that of a datanode on
+    /// this host].
+    #[arg(long, global = true, env = "DOLDAM_RACK", value_name = "RACK")]
+    pub(crate) client_rack: Option<String>,
 
     /// Threads of a client command [default: as many as processors, 4 at most].
     #[arg(long, global = true, env = "DOLDAM_THREADS", value_name = "COUNT", hide = true)]
@@ -181,7 +197,16 @@ fn subcommand_position(arguments: &[OsString]) -> Option<usize> {
         if !is_value && !text.starts_with('-') {
             return Some(index);
         }
-        let takes_value = ["--namenode", "--config", "--color", "--timeout", "--threads"];
+        let takes_value = [
+            "--namenode",
+            "--config",
+            "--color",
+            "--timeout",
+            "--hedge",
+            "--client-host",
+            "--client-rack",
+            "--threads",
+        ];
         is_value = !is_value && takes_value.contains(&&*text);
     }
     None
@@ -271,6 +296,8 @@ mod tests {
             "doldam get /a /b .",
             "doldam append x - /a",
             "doldam truncate 64KiB /a",
+            "doldam --hedge 20ms..200ms cat /a",
+            "doldam get --hedge off --client-rack /r1 --client-host a,b /a .",
             "doldam ls -l -R -h / --json",
             "doldam rm -r -f /a",
             "doldam find / --name *.gz --size +1M --mtime -7",
@@ -295,6 +322,7 @@ mod tests {
             ("doldam --namenode :1 ls", "HOST:PORT"),
             ("doldam --namenode a:99999 ls", "is no port"),
             ("doldam --timeout 0s ls", "longer than 0"),
+            ("doldam get --hedge 1s /a .", "50ms..400ms"),
             ("doldam test /a", "required"),
             ("doldam truncate 1parsec /a", "parsec"),
             ("doldam append x", "required"),

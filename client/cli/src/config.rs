@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [client]
-//! namenodes = ["nn1:8020"]   # also: timeout, replication, block_size, durability, parallel
+//! namenodes = ["nn1:8020"]   # also: timeout, replication, block_size, durability, parallel, hedge, host, rack
 //!
 //! [namenode]                 # every setting of the server, by the names of its documentation
 //! dead_after = "30s"
@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use crate::args::{GlobalArgs, ParallelArgs, WriteArgs, parse_address};
 use crate::error::CommandError;
+use crate::hedge::HedgeChoice;
 
 /// Where the namenode is if nobody says.
 pub(crate) const NAMENODE_DEFAULT: &str = "127.0.0.1:8020";
@@ -56,6 +57,12 @@ pub(crate) struct ClientSection {
     pub(crate) durability: Option<Durability>,
     /// Blocks and files in flight.
     pub(crate) parallel: Option<u16>,
+    /// When to ask a second replica.
+    pub(crate) hedge: Option<HedgeChoice>,
+    /// Names of this host, with commas.
+    pub(crate) host: Option<String>,
+    /// Rack of this host.
+    pub(crate) rack: Option<String>,
 }
 
 /// What a client command goes by, after flags, environment and file have been merged.
@@ -73,6 +80,12 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// Blocks and files in flight.
     pub(crate) parallel: Option<usize>,
+    /// When to ask a second replica.
+    pub(crate) hedge: Option<HedgeChoice>,
+    /// Names of this host, with commas.
+    pub(crate) host: Option<String>,
+    /// Rack of this host.
+    pub(crate) rack: Option<String>,
 }
 
 impl ConfigFile {
@@ -136,6 +149,9 @@ impl Settings {
             block_bytes: file.block_size.map(|size| size.0),
             durability: file.durability.unwrap_or_default(),
             parallel: file.parallel.map(usize::from),
+            hedge: global.hedge.or(file.hedge),
+            host: global.client_host.clone().or_else(|| file.host.clone()),
+            rack: global.client_rack.clone().or_else(|| file.rack.clone()),
         }
     }
 

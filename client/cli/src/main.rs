@@ -10,6 +10,7 @@ mod destination;
 mod error;
 mod exit_code;
 mod glob;
+mod hedge;
 mod local_tree;
 mod messages;
 mod output;

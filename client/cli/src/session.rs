@@ -83,6 +83,11 @@ impl Session {
         if let Some(timeout) = self.settings.timeout {
             apply_timeout(&mut config, timeout);
         }
+        if let Some(hedge) = self.settings.hedge {
+            hedge.apply(&mut config);
+        }
+        config.client_host.clone_from(&self.settings.host);
+        config.client_rack.clone_from(&self.settings.rack);
         adjust(&mut config);
         let namenodes = self.settings.namenodes.iter().cloned();
         let builder = Client::builder().namenodes(namenodes).config(config);

@@ -63,6 +63,10 @@ pub(crate) struct VerificationRecord {
     pub(crate) bytes_verified: u64,
     /// How often the read went on from another replica.
     pub(crate) failovers: u64,
+    /// How often a second replica was asked because the first one was late.
+    pub(crate) hedges: u64,
+    /// How often that one was faster.
+    pub(crate) hedges_won: u64,
     /// Replicas that were found bad and reported.
     pub(crate) bad_replicas: Vec<BadReplicaRecord>,
 }
@@ -88,12 +92,28 @@ impl From<&Verification> for VerificationRecord {
         Self {
             bytes_verified: verification.bytes_verified,
             failovers: verification.failovers,
+            hedges: verification.hedges,
+            hedges_won: verification.hedges_won,
             bad_replicas: bad.collect(),
         }
     }
 }
 
 impl VerificationRecord {
+    /// What was not as it should be and went well all the same, for people; empty if nothing was.
+    pub(crate) fn detours(&self) -> String {
+        let mut text = String::new();
+        if self.failovers > 0 {
+            let times = counted(self.failovers, "time", "times");
+            text = format!(", went on from another replica {times}");
+        }
+        if self.hedges > 0 {
+            let hedges = counted(self.hedges, "hedged read", "hedged reads");
+            text += &format!(", {hedges} ({} won)", grouped(self.hedges_won));
+        }
+        text
+    }
+
     /// One warning per bad replica of the file at `path`.
     pub(crate) fn warnings(&self, path: &str) -> Vec<String> {
         let warn = |bad: &BadReplicaRecord| {
@@ -110,6 +130,15 @@ impl VerificationRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn detours_are_told_only_if_there_were_any() {
+        let mut record = VerificationRecord::default();
+        assert_eq!(record.detours(), "");
+        (record.failovers, record.hedges, record.hedges_won) = (1, 2, 1);
+        let told = ", went on from another replica 1 time, 2 hedged reads (1 won)";
+        assert_eq!(record.detours(), told);
+    }
 
     #[test]
     fn failures_are_part_of_the_summary() {

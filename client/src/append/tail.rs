@@ -39,7 +39,12 @@ pub(super) async fn read_tail(
 ) -> Result<Tail, ClientError> {
     let length = open.resume.length;
     let (streams, metadata) = (&write.inner.streams, &write.inner.metadata);
-    let mut plan = ReadPlan::new(&before.replicas, &BTreeSet::new());
+    let ordered = |block: &LocatedBlock| {
+        let mut replicas = block.replicas.clone();
+        write.inner.choice.order(&mut replicas, |node| metadata.nearness(node));
+        replicas
+    };
+    let mut plan = ReadPlan::new(ordered(&before));
     loop {
         let node = match plan.next() {
             ReadStep::Read(node) => node,
@@ -52,7 +57,7 @@ pub(super) async fn read_tail(
                     bad_answer(format!("{}: block {} is gone", write.path, before.id))
                 })?;
                 before.replicas = found.replicas;
-                plan.relocate(&before.replicas);
+                plan.relocate(ordered(&before));
                 continue;
             }
             ReadStep::GiveUp(tried) => {
@@ -72,7 +77,7 @@ pub(super) async fn read_tail(
             }
             Err(failure) => {
                 report(write, &before, &node, &failure).await;
-                plan.failed(failure.cause, failure.bad_data);
+                plan.failed(Side::Current, failure.cause, failure.bad_data);
             }
         }
     }

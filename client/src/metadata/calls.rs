@@ -166,8 +166,12 @@ impl Metadata {
             max_blocks,
             expected_inode_id: expected.map_or(0, |inode| inode.0),
             client_host: self.client_host(),
+            client_rack: self.config.client_rack.clone().unwrap_or_default(),
         };
         let answer = call!(self.locate("locate", self.patience(), trace, request)).await?;
+        if *self.rack.lock() != answer.client_rack {
+            self.rack.lock().clone_from(&answer.client_rack);
+        }
         let blocks = answer.blocks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         Ok((status(answer.status)?, blocks))
     }

@@ -6,6 +6,7 @@
 mod admin;
 mod append;
 mod fakes;
+mod hedged_reads;
 mod listing;
 mod metadata;
 mod put_get;

@@ -9,10 +9,11 @@ pub(crate) mod memory;
 
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -57,6 +58,12 @@ pub trait Net: Send + Sync + 'static {
 
     /// Listens at `address`; port 0 takes any free one.
     fn bind<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// What others may call this machine: its name, and its address on the way to `peer` (`HOST:PORT`). Nothing is
+    /// sent to the peer; what cannot be found out is left out. The caller sets a deadline.
+    fn local_names<'a>(&'a self, _peer: &'a str) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// A port that others connect to; closed when dropped.
@@ -103,6 +110,30 @@ impl Net for RealNet {
             Ok(Box::new(RealListener { listener }) as Box<dyn Listener>)
         })
     }
+
+    fn local_names<'a>(&'a self, peer: &'a str) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            // The name of every machine's own loopback is nobody's name.
+            let mut names = vec![name];
+            names.retain(|name| !name.is_empty() && name != "localhost" && !name.contains(','));
+            names.extend(address_towards(peer).await.ok().map(|address| address.to_string()));
+            names
+        })
+    }
+}
+
+/// The address the system would use towards `peer`: connecting a datagram socket chooses it and sends nothing.
+async fn address_towards(peer: &str) -> io::Result<IpAddr> {
+    let mut found = tokio::net::lookup_host(peer).await?;
+    let peer = found.next().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(peer).await?;
+    Ok(socket.local_addr()?.ip())
 }
 
 struct RealListener {
@@ -168,6 +199,16 @@ mod tests {
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"ping");
         served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn this_machine_is_called_by_the_address_it_uses_towards_the_peer() {
+        for (peer, address) in [("127.0.0.1:9", "127.0.0.1"), ("127.0.0.7:9", "127.0.0.1")] {
+            let names = RealNet.local_names(peer).await;
+            assert_eq!(names.last().unwrap(), address, "{names:?}");
+            assert!(names.iter().all(|name| name != "localhost"), "{names:?}");
+        }
+        assert!(RealNet.local_names("no port").await.iter().all(|name| name != "127.0.0.1"));
     }
 
     #[tokio::test]

@@ -78,11 +78,12 @@ impl fmt::Display for FetchedRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "fetched {}: {} in {} ({}), verified",
+            "fetched {}: {} in {} ({}), verified{}",
             self.path,
             human_bytes(self.bytes),
             human_seconds(self.seconds),
             human_rate(self.bytes, self.seconds),
+            self.verification.detours(),
         )?;
         match &self.digest {
             Some(digest) => write!(formatter, ", blake3 {digest}"),

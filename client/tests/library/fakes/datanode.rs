@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, ReadBlock};
@@ -14,7 +15,7 @@ use doldam_proto::id::NodeId;
 use doldam_proto::limits::{FRAME_PAYLOAD_BYTES, GROUP_BYTES};
 use doldam_proto::wire::{self, block_failure::Code, block_response::Kind};
 use doldam_runtime::connection::{BlockConnection, Deadlines, StreamError};
-use doldam_runtime::net::{Net, RealNet};
+use doldam_runtime::net::Net;
 use doldam_runtime::tasks::spawn_detached;
 use parking_lot::Mutex;
 use prost::Message;
@@ -31,6 +32,8 @@ pub(crate) enum Fault {
     Reset { frame: usize },
     /// Nothing more happens from this frame on, and nothing is said.
     Stall { frame: usize },
+    /// From this frame on each comes so much later.
+    Slow { frame: usize, by: Duration },
     /// A failure instead of this frame; of another node if that is not 0.
     Fail { frame: usize, code: Code, node: u32 },
     /// All bytes are taken, but never acknowledged as a whole.
@@ -57,6 +60,7 @@ pub(crate) enum Fault {
 
 pub(crate) struct FakeDatanode {
     pub(crate) id: NodeId,
+    pub(crate) address: String,
     shared: Arc<Shared>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -72,6 +76,7 @@ pub(crate) struct Shared {
     connections: AtomicUsize,
     open: Arc<AtomicUsize>,
     frozen: AtomicBool,
+    delay: Mutex<Duration>,
     serving: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
@@ -85,9 +90,10 @@ impl Drop for Open {
 }
 
 impl FakeDatanode {
-    pub(crate) async fn start(id: NodeId, state: Arc<State>) -> Self {
-        let listener = RealNet.bind("127.0.0.1:0").await.unwrap();
-        state.register(id, listener.local_addr().unwrap());
+    pub(crate) async fn start(id: NodeId, state: Arc<State>, net: &dyn Net, address: &str) -> Self {
+        let listener = net.bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        state.register(id, address.clone());
         let shared = Arc::new(Shared {
             id,
             state,
@@ -99,6 +105,7 @@ impl FakeDatanode {
             connections: AtomicUsize::new(0),
             open: Arc::default(),
             frozen: AtomicBool::new(false),
+            delay: Mutex::default(),
             serving: Mutex::default(),
         });
         let served = Arc::clone(&shared);
@@ -126,7 +133,7 @@ impl FakeDatanode {
             }
         };
         let task = AbortOnDropHandle::new(spawn_detached("fake datanode", accept));
-        Self { id, shared, task: Mutex::new(Some(task)) }
+        Self { id, address, shared, task: Mutex::new(Some(task)) }
     }
 
     /// The next exchange goes wrong like this; the ones after it as queued later, or well.
@@ -148,6 +155,11 @@ impl FakeDatanode {
     /// Takes new connections and says nothing on them, as a stopped process does.
     pub(crate) fn freeze(&self) {
         self.shared.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers every read so much later from now on.
+    pub(crate) fn delay_reads(&self, by: Duration) {
+        *self.shared.delay.lock() = by;
     }
 
     /// Closes all connections; new ones are taken.
@@ -200,6 +212,10 @@ async fn serve(shared: &Shared, mut connection: BlockConnection) -> Result<(), S
             }
             BlockOperation::Read(read) => {
                 shared.reads.fetch_add(1, Ordering::SeqCst);
+                let delay = *shared.delay.lock();
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
                 serve_read(shared, &mut connection, read, fault).await?
             }
         };
@@ -294,6 +310,7 @@ async fn send_frames(
         match &fault {
             Some(Fault::Reset { frame }) if *frame == number => return Ok(true),
             Some(Fault::Stall { frame }) if *frame == number => std::future::pending().await,
+            Some(Fault::Slow { frame, by }) if number >= *frame => tokio::time::sleep(*by).await,
             Some(Fault::Fail { frame, code, node }) if *frame == number => {
                 let failure = failure(shared, *code, *node).encode_to_vec();
                 let header = FrameHeader::plain(FrameKind::Error, failure.len()).encode();

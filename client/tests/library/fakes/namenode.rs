@@ -97,26 +97,16 @@ enum Outcome {
 
 impl FakeNamenode {
     pub(crate) async fn start(state: Arc<State>) -> Self {
-        let hello = wire::HelloResponse {
-            protocol_version: doldam_proto::limits::PROTOCOL_VERSION,
-            cluster_id: CLUSTER.to_bytes(),
-            lease_soft_ms: 60_000,
-            default_replication: 3,
-            default_block_bytes: BLOCK,
-            version: "fake".to_owned(),
-        };
-        let shared = Arc::new(Shared {
-            state,
-            calls: Mutex::default(),
-            answers: Mutex::default(),
-            hello: Mutex::new(hello),
-            called: tokio::sync::Notify::new(),
-            outcomes: Mutex::default(),
-            page: Mutex::new(1000),
-        });
-        let admin = FakeAdmin::new();
+        let (shared, admin) = (Shared::new(state), FakeAdmin::new());
         let (runtime, address) = serve(&shared, &admin, "127.0.0.1:0".to_owned()).await;
         Self { address, admin, shared, runtime: Mutex::new(Some(runtime)) }
+    }
+
+    /// Over `net` and on the current runtime, so that it shares its time; ends with it.
+    pub(crate) async fn start_over(state: Arc<State>, net: &dyn Net) -> Self {
+        let (shared, admin) = (Shared::new(state), FakeAdmin::new());
+        let address = listen(&shared, &admin, net, "namenode:1").await;
+        Self { address, admin, shared, runtime: Mutex::new(None) }
     }
 
     /// Is back at the same address.
@@ -171,19 +161,24 @@ impl FakeNamenode {
 }
 
 async fn serve(shared: &Arc<Shared>, admin: &FakeAdmin, address: String) -> (Runtime, String) {
+    let (shared, admin) = (Arc::clone(shared), admin.clone());
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let started = runtime.spawn(async move { listen(&shared, &admin, &RealNet, &address).await });
+    let address = started.await.unwrap();
+    (runtime, address)
+}
+
+/// Serves on the current runtime; returns where.
+async fn listen(shared: &Arc<Shared>, admin: &FakeAdmin, net: &dyn Net, address: &str) -> String {
     let service = ClientServiceServer::from_arc(Arc::clone(shared));
     let admin = AdminServiceServer::new(admin.clone());
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let started = runtime.spawn(async move {
-        let listener = RealNet.bind(&address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let served = grpc::server().add_service(service).add_service(admin);
-        drop(spawn_detached("fake namenode", async move {
-            served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
-        }));
-        address
-    });
-    (runtime, started.await.unwrap())
+    let listener = net.bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = grpc::server().add_service(service).add_service(admin);
+    drop(spawn_detached("fake namenode", async move {
+        served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
+    }));
+    address
 }
 
 impl Drop for FakeNamenode {
@@ -195,6 +190,26 @@ impl Drop for FakeNamenode {
 }
 
 impl Shared {
+    fn new(state: Arc<State>) -> Arc<Self> {
+        let hello = wire::HelloResponse {
+            protocol_version: doldam_proto::limits::PROTOCOL_VERSION,
+            cluster_id: CLUSTER.to_bytes(),
+            lease_soft_ms: 60_000,
+            default_replication: 3,
+            default_block_bytes: BLOCK,
+            version: "fake".to_owned(),
+        };
+        Arc::new(Self {
+            state,
+            calls: Mutex::default(),
+            answers: Mutex::default(),
+            hello: Mutex::new(hello),
+            called: tokio::sync::Notify::new(),
+            outcomes: Mutex::default(),
+            page: Mutex::new(1000),
+        })
+    }
+
     /// Notes a call, and says how to answer it.
     fn note(&self, call: Call) -> Answer {
         let name = call.name();

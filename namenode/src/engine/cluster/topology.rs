@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use doldam_proto::id::NodeId;
+pub use doldam_proto::node::host_of;
+use doldam_proto::node::is_on_host;
 
-use super::Cluster;
+use super::{Cluster, Node};
 
 /// Rack of a node that names none.
 pub const DEFAULT_RACK: &str = "/default";
@@ -30,18 +32,6 @@ pub fn normal_rack(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// The host of `HOST:PORT` or `[HOST]:PORT`; `None` unless both parts are there and the port is a number.
-pub fn host_of(address: &str) -> Option<&str> {
-    let (host, port) = address.rsplit_once(':')?;
-    port.parse::<u16>().ok().filter(|port| *port != 0)?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']')?,
-        None => Some(host).filter(|host| !host.contains(':'))?,
-    };
-    let is_plain = |letter: char| !letter.is_control() && !letter.is_whitespace() && letter != '/';
-    (!host.is_empty() && host.chars().all(is_plain)).then_some(host)
-}
-
 impl Cluster {
     /// The rack of a node; the default one if it is not known.
     pub fn rack(&self, id: NodeId) -> &str {
@@ -53,10 +43,16 @@ impl Cluster {
         nodes.into_iter().map(|id| self.rack(*id)).collect()
     }
 
-    /// Whether the node runs on `host`; never for an empty host.
-    pub fn is_on_host(&self, id: NodeId, host: &str) -> bool {
-        let address = self.node(id).map(|node| node.identity.address.as_str());
-        !host.is_empty() && address.and_then(host_of) == Some(host)
+    /// Whether the node runs on the host that `hosts`, a list with commas, are the names of.
+    pub fn is_on_host(&self, id: NodeId, hosts: &str) -> bool {
+        self.node(id).is_some_and(|node| is_on_host(&node.identity.address, hosts))
+    }
+
+    /// The rack of a host, which is that of any node that runs there; empty if none does.
+    pub fn rack_of_host(&self, hosts: &str) -> &str {
+        let there = |node: &&Node| is_on_host(&node.identity.address, hosts);
+        let found = self.nodes().find(there).filter(|_| !hosts.is_empty());
+        found.map_or("", |node| &node.identity.rack)
     }
 }
 
@@ -75,17 +71,5 @@ mod tests {
         let longest = format!("/{}", "r".repeat(RACK_BYTES_MAX - 1));
         assert!(normal_rack(&longest).is_ok());
         assert!(normal_rack(&format!("{longest}r")).is_err());
-    }
-
-    #[test]
-    fn hosts_are_read_from_addresses_of_both_families() {
-        assert_eq!(host_of("10.0.0.1:9000"), Some("10.0.0.1"));
-        assert_eq!(host_of("dn-1.example:9000"), Some("dn-1.example"));
-        assert_eq!(host_of("[::1]:9000"), Some("::1"));
-        for bad in
-            ["", ":1", "host", "host:", "host:0", "host:65536", "::1:9000", "[::1:1", "a b:1"]
-        {
-            assert_eq!(host_of(bad), None, "{bad:?}");
-        }
     }
 }

@@ -6,7 +6,7 @@ use doldam_proto::FsError;
 use doldam_proto::limits::PROTOCOL_VERSION;
 use doldam_proto::wire;
 
-use super::fake_datanode::{FakeDatanode, LENGTH};
+use super::fake_datanode::{FakeDatanode, LENGTH, registration};
 use super::{Server, answer, commit};
 
 #[tokio::test]
@@ -251,5 +251,42 @@ async fn health_and_metrics_are_served() {
     let metrics = get("/metrics").await;
     let line = r#"doldam_namenode_requests_total{method="Register",outcome="done"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_readers_rack_comes_next_and_is_that_of_a_datanode_on_its_host_unless_it_says() {
+    let server = Server::start().await;
+    let mut nodes = Vec::new();
+    for (number, rack) in [(1, "/a"), (2, "/b"), (3, "/b"), (4, "/a")] {
+        let request = wire::RegisterRequest { rack: rack.to_owned(), ..registration(number) };
+        nodes.push(FakeDatanode::join_as(&server, request).await);
+    }
+    let ids: Vec<u32> = nodes.iter().map(|node| node.id).collect();
+    let created = server.create("/f").await;
+    server.complete(&created, &ids[..3]).await;
+    let locate = |host: &str, rack: &str| {
+        let request = wire::LocateRequest {
+            path: "/f".to_owned(),
+            client_host: host.to_owned(),
+            client_rack: rack.to_owned(),
+            ..wire::LocateRequest::default()
+        };
+        let mut client = server.client();
+        async move { answer(client.locate(request).await) }
+    };
+    let first = |located: &wire::LocateResponse| located.blocks[0].replicas[0].node_id;
+    // At random it would come first every time in one of 3^20 runs.
+    for _ in 0..20 {
+        let located = locate("me,h4", "").await.unwrap();
+        assert_eq!((first(&located), &*located.client_rack), (ids[0], "/a"));
+        let located = locate("h3,me", "/a/").await.unwrap();
+        assert_eq!((first(&located), &*located.client_rack), (ids[2], "/a"));
+        assert_eq!(located.blocks[0].replicas[1].node_id, ids[0]);
+    }
+    assert_eq!(locate("nowhere", "").await.unwrap().client_rack, "");
+    let refused = locate("", "no slash").await.unwrap_err();
+    assert!(matches!(refused, FsError::InvalidArgument { field, .. } if field == "client_rack"));
+    drop(nodes);
     server.stop().await;
 }

@@ -59,7 +59,16 @@ impl FakeDatanode {
 
     /// The same for a node that holds these blocks already.
     pub(super) async fn join_with(server: &Server, number: u8, blocks: &[u64]) -> Self {
-        let registered = register(server, registration(number)).await.unwrap();
+        Self::start(server, registration(number), blocks).await
+    }
+
+    /// The same for a node that says this of itself.
+    pub(super) async fn join_as(server: &Server, request: wire::RegisterRequest) -> Self {
+        Self::start(server, request, &[]).await
+    }
+
+    async fn start(server: &Server, request: wire::RegisterRequest, blocks: &[u64]) -> Self {
+        let registered = register(server, request).await.unwrap();
         let mut node = Self::open(server, registered.node_id, registered.epoch).await;
         node.replicas = blocks.iter().map(|block| replica(*block)).collect();
         node.beat().await;

@@ -102,7 +102,8 @@ impl Context {
         let block = self.allocated(inode, block, before.index, &opened.targets, block_bytes);
         let replicas = {
             let (mut chance, cluster) = (self.chance(), self.hub.cluster());
-            best_first(&cluster, &before, &request.client_host, &mut chance)
+            let rack = cluster.rack_of_host(&request.client_host);
+            best_first(&cluster, &before, (&request.client_host, rack), &mut chance)
         };
         let tail = OpenTail {
             block: Some(block),

@@ -153,7 +153,8 @@ impl ClientService for Shared {
                 .cloned()
                 .map(Into::into)
                 .collect();
-            Ok(wire::LocateResponse { status: Some(status.into()), blocks })
+            let client_rack = request.client_rack.clone();
+            Ok(wire::LocateResponse { status: Some(status.into()), blocks, client_rack })
         })
         .await
     }
