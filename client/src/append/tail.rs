@@ -3,7 +3,6 @@
 //!
 //! Both are verified against the value of the block that the namenode gave.
 
-use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use doldam_proto::block::LocatedBlock;
@@ -14,7 +13,7 @@ use doldam_proto::node::NodeAddress;
 
 use crate::block_stream::receive::{VerifiedStream, receive_values};
 use crate::block_stream::{StreamFailure, Streams};
-use crate::engine::read_plan::{ReadPlan, ReadStep};
+use crate::engine::read_plan::{ReadPlan, ReadStep, Side};
 use crate::engine::write_pipeline::OpenTail;
 use crate::error::ClientError;
 use crate::metadata::bad_answer;
