@@ -58,11 +58,11 @@ mod session;
 mod source;
 mod writer;
 
-pub use append::AppendOptions;
 pub use admin::{
     AtRisk, BalanceReport, BlockHealth, ClusterReport, CopyReason, DatanodeReport, FsckBlock,
     FsckFile, FsckStream, NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
 };
+pub use append::AppendOptions;
 pub use client::{Client, ClientBuilder};
 pub use config::ClientConfig;
 pub use create::{CreateOptions, WriteOptions};

@@ -203,7 +203,7 @@ impl Metrics {
 
 impl Gauges {
     fn register(&self, registry: &mut Registry) {
-        let gauges: [(&str, &str, &Gauge); 22] = [
+        let gauges: [(&str, &str, &Gauge); 23] = [
             ("nodes_live", "Datanodes heard of lately", &self.nodes_live),
             (
                 "nodes_suspect",

@@ -3,7 +3,6 @@
 //!
 //! Both are verified against the value of the block that the namenode gave.
 
-
 use bytes::{Bytes, BytesMut};
 use doldam_proto::block::LocatedBlock;
 use doldam_proto::digest::{BlockTree, ChainingValue};

@@ -130,7 +130,7 @@ async fn a_node_that_holds_the_others_up_is_left_out_unless_that_is_switched_off
         let client = cluster.client_with(config).await;
         // More than is sent ahead of the acknowledgements that tell.
         let content = bytes(16 << 20);
-        cluster.datanode(1).next_fails(Fault::Slow { node: 3 });
+        cluster.datanode(1).next_fails(Fault::SlowWrite { node: 3 });
         let mut file = client.create("/f").block_bytes(16 << 20).open().await.unwrap();
         file.write_all(&content).await.unwrap();
         let report = file.close().await.unwrap();

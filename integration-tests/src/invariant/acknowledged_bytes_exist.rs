@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use super::replica_copies;
+use crate::simulation::Violation;
 use crate::simulation::oracle::content::ContentId;
 use crate::simulation::oracle::tree::{Node, Tree};
-use crate::simulation::Violation;
 use crate::simulation::world::World;
 
 /// Checks it.

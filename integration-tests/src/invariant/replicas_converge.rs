@@ -47,7 +47,9 @@ fn find(
     let prefix = format!("{block:016x}_{generation}_");
     let servers = world.servers.borrow();
     let name = address.split(':').next().unwrap_or_default();
-    for (stem, copies) in copies.range(prefix.clone()..).take_while(|(stem, _)| stem.starts_with(&prefix)) {
+    for (stem, copies) in
+        copies.range(prefix.clone()..).take_while(|(stem, _)| stem.starts_with(&prefix))
+    {
         if let Some(copy) = copies.iter().find(|copy| servers[copy.server].name == name) {
             return Ok((copy.server, stem.clone()));
         }

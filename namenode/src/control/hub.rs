@@ -15,10 +15,10 @@ use super::leases::Leases;
 use super::links::Links;
 use super::questions::{Question, Questions, RepairView};
 use crate::engine::cluster::capacity::{Reservations, Reserved};
-use crate::engine::recovery::{RecoveredReplica, RecoveryStats};
 use crate::engine::cluster::{
     Cluster, Load, Mode, NodeIdentity, NotRegistered, Session, Transition,
 };
+use crate::engine::recovery::{RecoveredReplica, RecoveryStats};
 use crate::engine::repair::{Event, RepairStats};
 
 /// A datanode's message, checked, on its way to the control loop.

@@ -267,9 +267,10 @@ fn start_threads(
             tasks.spawn_critical_thread("journal segments", move || told(keeper.run()))?;
         }
         let flushing = Arc::clone(&shared);
-        tasks.spawn_critical_loop("checkpoints", async move {
-            told(flusher.run(&flushing).await)
-        })?;
+        tasks.spawn_critical_loop(
+            "checkpoints",
+            async move { told(flusher.run(&flushing).await) },
+        )?;
         let writing = Arc::clone(&shared);
         tasks.spawn_critical_loop("driver", async move {
             let _lock = lock; // Held until the last checkpoint is written.

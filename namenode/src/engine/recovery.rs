@@ -190,6 +190,9 @@ impl RecoveryPlanner {
             | Event::Bad(..)
             | Event::Suspected(..)
             | Event::Found(..)
+            | Event::ModeChanged(_)
+            | Event::BalanceStarted { .. }
+            | Event::BalanceStopped
             | Event::Proposed(..) => {}
         }
         Ok(())

@@ -51,7 +51,7 @@ pub(crate) enum Fault {
     /// The replica claims another length.
     WrongLength,
     /// This node is far slower than the others.
-    Slow { node: u32 },
+    SlowWrite { node: u32 },
     /// A frame comes twice.
     RepeatFrame,
     /// The answer is no answer to this request.

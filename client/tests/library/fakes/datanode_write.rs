@@ -134,7 +134,7 @@ fn keep(shared: &Shared, write: &WriteBlock, nodes: &[NodeId], content: &[u8]) {
 
 /// With a slow node: it works for longer than the stream has lasted.
 fn timings(fault: Option<&Fault>, nodes: &[NodeId], bytes: u64) -> Vec<wire::NodeTiming> {
-    let Some(Fault::Slow { node }) = fault else { return Vec::new() };
+    let Some(Fault::SlowWrite { node }) = fault else { return Vec::new() };
     let timing = |id: &NodeId| {
         let store_us = if id.0 == *node { bytes * 1_000 } else { bytes / 1_000_000 };
         wire::NodeTiming { node_id: id.0, bytes, store_us, forward_us: 0 }

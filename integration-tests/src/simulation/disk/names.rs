@@ -91,6 +91,19 @@ impl Names {
         Ok(())
     }
 
+    /// Gives a file a second name.
+    pub(super) fn link(&mut self, original: &Path, link: &Path) -> io::Result<()> {
+        let entry = match self.get(original) {
+            Some(entry @ Entry::File(_)) => entry.clone(),
+            Some(Entry::Folder) => return Err(io::ErrorKind::PermissionDenied.into()),
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        if self.get(link).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.set(link, entry)
+    }
+
     fn take(&mut self, path: &Path, renamed_to: Option<(PathBuf, String)>) -> io::Result<Entry> {
         let (folder, name) = split(path).ok_or(io::ErrorKind::InvalidInput)?;
         let names = self.folders.get_mut(&folder).ok_or(io::ErrorKind::NotFound)?;
@@ -132,7 +145,8 @@ impl Names {
             renamed.iter().filter_map(|change| change.renamed_to.clone()).collect();
         let mut left = Vec::new();
         for change in std::mem::take(&mut self.pending) {
-            let moved = renamed.iter().any(|(to, name)| *to == change.folder && *name == change.name);
+            let moved =
+                renamed.iter().any(|(to, name)| *to == change.folder && *name == change.name);
             if change.folder == path || moved {
                 commit(&mut self.durable, change);
             } else {

@@ -16,8 +16,8 @@ pub use nodes::{
 pub use totals::{Totals, cluster_id, garbage_waits, totals};
 pub use walk::{WalkCursor, WalkSlice, walk};
 pub use writes::{
-    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, open_blocks_on, recovering, tail,
-    unfinished_write, writer_of_path, writes_anything, writing_block,
+    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, open_blocks_on,
+    recovering, tail, unfinished_write, writer_of_path, writes_anything, writing_block,
 };
 
 use doldam_proto::FsError;

@@ -168,7 +168,9 @@ impl World {
                 Transition::Live(node) => Event::NodeLive(node),
                 Transition::Suspect(node) => Event::NodeSuspect(node),
                 Transition::Dead(node) => Event::NodeDead(node),
-                Transition::CloseStream(..) => continue,
+                Transition::CloseStream(..)
+                | Transition::ModeChanged(_)
+                | Transition::MaintenanceOver(..) => continue,
             };
             self.event(&event);
         }

@@ -248,6 +248,13 @@ impl Disk for UnreliableDisk {
         Ok(())
     }
 
+    fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.shared.enter(link, Need::Room)?;
+        RealDisk.hard_link(original, link)?;
+        self.shared.survival(|survival| survival.linked(original, link));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.shared.enter(path, Need::NoRoom)?;
         RealDisk.remove_file(path)?;

@@ -92,6 +92,11 @@ impl Survival {
         }
     }
 
+    pub(super) fn linked(&mut self, original: &Path, link: &Path) {
+        let id = self.opened(original);
+        self.names.insert(link.to_owned(), id);
+    }
+
     pub(super) fn removed(&mut self, path: &Path) {
         self.names.remove(path);
     }
@@ -144,8 +149,12 @@ impl Survival {
         for folder in kept_folders.iter().filter(|it| it.starts_with(root) && reachable(it)) {
             fs::create_dir_all(folder)?;
         }
+        let mut written: BTreeMap<FileId, &PathBuf> = BTreeMap::new();
         for (path, id) in kept_names.iter().filter(|(path, _)| reachable(path)) {
-            fs::write(path, self.content(*id, present.get(id), bytes))?;
+            match written.insert(*id, path) {
+                Some(same) => fs::hard_link(same, path)?,
+                None => fs::write(path, self.content(*id, present.get(id), bytes))?,
+            }
         }
         Ok(())
     }
