@@ -20,6 +20,7 @@ use super::sidecar::groups_of;
 use super::store::OpenReplica;
 use super::verify::STEP_BYTES;
 use super::volume::Volume;
+use crate::engine::replica::ReplicaKey;
 use crate::engine::startup_plan::Place;
 
 /// The file of an open block.
@@ -144,10 +145,11 @@ impl OpenFile {
     /// If the last group cannot be read, or is not what its value says.
     pub(crate) fn tree(
         &self,
+        key: ReplicaKey,
         length: u64,
         groups: &[ChainingValue],
     ) -> Result<BlockTree, StoreError> {
-        tree_of(&*self.data, &self.path(), self.file_offset, length, groups)
+        tree_of(key, &*self.data, &self.path(), self.file_offset, length, groups)
     }
 
     /// Puts all that is written on stable storage, but not its name.
@@ -262,6 +264,7 @@ pub(super) fn partial_value(
 
 /// The tree over a block of `length` bytes whose groups have these values, to be gone on with.
 pub(super) fn tree_of(
+    key: ReplicaKey,
     data: &dyn DiskFile,
     path: &std::path::Path,
     file_offset: u64,
@@ -273,11 +276,8 @@ pub(super) fn tree_of(
     if !length.is_multiple_of(GROUP_BYTES) {
         let value = tree.push_group(&partial_bytes(data, path, length)?);
         if groups.last() != Some(&value) {
-            let cause = std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "the last group is not what it was",
-            );
-            return Err(StoreError::disk(path, "reading a block")(cause));
+            let what = "the bytes of its last group do not match their value".to_owned();
+            return Err(StoreError::Damaged { key, what });
         }
     }
     Ok(tree)

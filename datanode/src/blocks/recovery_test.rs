@@ -162,24 +162,36 @@ fn bytes_survive_a_stop_at_every_step_of_going_on_with_what_was_left_or_a_replic
 #[test]
 fn bytes_survive_a_stop_at_every_step_of_recovering_and_finishing() {
     let content = content();
-    let setup = |fixture: &Fixture| drop(writer(&fixture.store, key(1), &content));
-    let work = |fixture: &Fixture| {
-        let Ok(take) = fixture.store.begin_recovery(key(3)) else { return };
-        let recovered = fixture.store.recover(&take, recover_order(3));
-        drop(take);
-        if recovered.is_ok() {
-            _ = finish(&fixture.store, 3, &content[..GROUP + 5]);
-        }
-    };
-    at_every_step(setup, work, |fixture, step| {
-        fixture.store.sync_late();
-        // The same orders come again, and end as they would have.
-        let found = recover(&fixture.store, 3).unwrap();
-        assert!(found.length >= GROUP as u64 + 5, "{step}");
-        if fixture.store.find(key(3)).is_err() {
-            finish(&fixture.store, 3, &content[..GROUP + 5]).unwrap();
-        }
-        fixture.store.verify(key(3), None).unwrap();
-        assert!(read(&fixture.store, key(3), GROUP + 5) == content[..GROUP + 5], "{step}");
-    });
+    for was_cut in [false, true] {
+        let setup = |fixture: &Fixture| {
+            if was_cut {
+                // Of a longer replica, so that to make a shorter one of it takes a copy.
+                let longer = [&content[..], &[1; 9]].concat();
+                store_block(&fixture.store, key(1), &longer, true);
+                drop(take_over(&fixture.store, key(2), &content).unwrap());
+            } else {
+                drop(writer(&fixture.store, key(2), &content));
+            }
+        };
+        let work = |fixture: &Fixture| {
+            let Ok(take) = fixture.store.begin_recovery(key(3)) else { return };
+            let recovered = fixture.store.recover(&take, recover_order(3));
+            drop(take);
+            if recovered.is_ok() {
+                _ = finish(&fixture.store, 3, &content[..GROUP + 5]);
+            }
+        };
+        at_every_step(setup, work, |fixture, step| {
+            fixture.store.sync_late();
+            // The same orders come again, and end as they would have.
+            let found = recover(&fixture.store, 3).unwrap();
+            assert!(found.length >= GROUP as u64 + 5, "{step}");
+            assert!(found.written_under.generation >= key(2).generation, "{step}");
+            if fixture.store.find(key(3)).is_err() {
+                finish(&fixture.store, 3, &content[..GROUP + 5]).unwrap();
+            }
+            fixture.store.verify(key(3), None).unwrap();
+            assert!(read(&fixture.store, key(3), GROUP + 5) == content[..GROUP + 5], "{step}");
+        });
+    }
 }

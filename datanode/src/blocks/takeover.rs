@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
 use super::open::{OpenFile, lead_to, tree_of};
-use super::partial::{PROMISE_BYTES, PartialReplica, Purpose, create_anew};
+use super::partial::{PROMISE_BYTES, PartialReplica, Purpose, create_anew, remove_unfinished};
 use super::store::{BlockStore, Claim, State};
 use super::verify::STEP_BYTES;
 use super::volume::Volume;
@@ -168,7 +168,12 @@ impl BlockStore {
                     let partial = self.partial(key, file, purpose, reservation, max, fenced, claim);
                     return Ok((partial, tree));
                 }
-                Err(failure) => refusal = failure,
+                Err(failure) => {
+                    if let (StoreError::Damaged { key, what }, false) = (&failure, source.is_open) {
+                        self.quarantine(*key, what);
+                    }
+                    refusal = failure;
+                }
             }
         }
         Err(refusal)
@@ -187,11 +192,11 @@ impl BlockStore {
         if file.file_offset != start.file_offset || !lead_to(&groups, &start.value) {
             return Err(StoreError::OtherBytes { key, length: start.length });
         }
-        let tree = file.tree(start.length, &groups)?;
+        let tree = file.tree(from, start.length, &groups)?;
         check_usable(&file.volume, start.length_max)?;
         if !may_share_file(&self.state().all_held(key), source, start.length) {
             let (data, path) = (file.data(), file.path());
-            let bytes = Bytes { data, path: &path, groups: &groups };
+            let bytes = Bytes { key: from, data, path: &path, groups: &groups };
             let copied = self.copy_to(&file.volume, key, start, bytes)?;
             return Ok((copied, tree));
         }
@@ -216,11 +221,11 @@ impl BlockStore {
             return Err(StoreError::OtherBytes { key, length: start.length });
         }
         let (data, path) = (&*replica.data, &replica.data_path);
-        let tree = tree_of(data, path, file_offset, start.length, &groups)?;
+        let tree = tree_of(from, data, path, file_offset, start.length, &groups)?;
         let volume = Arc::clone(self.volume(replica.volume));
         check_usable(&volume, start.length_max)?;
         if !may_share_file(&self.state().all_held(key), source, start.length) {
-            let bytes = Bytes { data, path, groups: &groups };
+            let bytes = Bytes { key: from, data, path, groups: &groups };
             return Ok((self.copy_to(&volume, key, start, bytes)?, tree));
         }
         let name = ReplicaName::open(key, file_offset);
@@ -236,7 +241,7 @@ impl BlockStore {
         let data = match opened {
             // Not every file system has second names, or has any left for this file.
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                let bytes = Bytes { data, path, groups: &groups };
+                let bytes = Bytes { key: from, data, path, groups: &groups };
                 return Ok((self.copy_to(&volume, key, start, bytes)?, tree));
             }
             opened => opened.map_err(StoreError::disk(&link, "linking a block"))?,
@@ -291,7 +296,8 @@ impl BlockStore {
         Ok(())
     }
 
-    /// Copies the first bytes of a block to a new file beside, verifying them.
+    /// Copies the first bytes of a block to a new file beside, verifying them. It gets its name once it is whole, and on
+    /// stable storage if a file of that name is there: somebody may rely on what it takes the place of.
     fn copy_to(
         &self,
         volume: &Arc<Volume>,
@@ -299,20 +305,22 @@ impl BlockStore {
         start: Start,
         from: Bytes<'_>,
     ) -> Result<Arc<OpenFile>, StoreError> {
-        let name = ReplicaName::open(key, start.file_offset);
-        let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
+        let file_of = |name, kind| volume.layout().file(Place::Writing, &name, kind);
+        let path = file_of(ReplicaName::open(key, start.file_offset), FileKind::Data);
+        let aside = file_of(ReplicaName::copy(key), FileKind::Copy);
         let (needed, available) = (start.length, volume.space().available);
         let mut reservation =
             volume.reserve(needed).ok_or(StoreError::NoSpace { needed, available })?;
-        let failed = |cause| StoreError::disk(&path, "copying a block")(cause);
-        let copied = create_anew(volume, &path).map_err(failed).and_then(|data| {
-            from.copy(&*data, &path, start)?;
+        let failed = |cause| StoreError::disk(&aside, "copying a block")(cause);
+        let replaces = self.state().open.get(key).is_some();
+        let copied = create_anew(volume, &aside).map_err(failed).and_then(|data| {
+            from.copy(volume, &*data, &aside, start)?;
+            let synced = if replaces { data.sync_data() } else { Ok(()) };
+            let named = synced.and_then(|()| volume.disk().rename(&aside, &path));
+            named.map_err(failed).inspect_err(|failure| volume.note_error(failure))?;
             Ok(data)
         });
-        let data = copied.inspect_err(|failure| {
-            volume.note_error(failure);
-            super::partial::remove_unfinished(volume, &path);
-        })?;
+        let data = copied.inspect_err(|_| remove_unfinished(volume, &aside))?;
         reservation.used(start.length);
         let known = (start.length, Some(from.groups.to_vec()));
         let (volume, offset) = (Arc::clone(volume), start.file_offset);
@@ -324,13 +332,21 @@ impl BlockStore {
 
 /// Bytes of a block, to be copied.
 struct Bytes<'a> {
+    key: ReplicaKey,
     data: &'a dyn DiskFile,
     path: &'a Path,
     groups: &'a [ChainingValue],
 }
 
 impl Bytes<'_> {
-    fn copy(&self, to: &dyn DiskFile, to_path: &Path, start: Start) -> Result<(), StoreError> {
+    /// Only what fails in writing speaks against the folder.
+    fn copy(
+        &self,
+        volume: &Volume,
+        to: &dyn DiskFile,
+        to_path: &Path,
+        start: Start,
+    ) -> Result<(), StoreError> {
         let mut buffer = vec![0; STEP_BYTES.min(start.length as usize)];
         let mut offset = 0;
         while offset < start.length {
@@ -342,16 +358,15 @@ impl Bytes<'_> {
             for group in step.chunks(GROUP_BYTES as usize) {
                 let value = group_chaining_value(start.file_offset + at, group);
                 if self.groups.get((at / GROUP_BYTES) as usize) != Some(&value) {
-                    let cause = io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("the bytes at offset {at} do not match their value"),
-                    );
-                    return Err(StoreError::disk(self.path, "reading a block")(cause));
+                    let what = format!("its bytes at offset {at} do not match their value");
+                    return Err(StoreError::Damaged { key: self.key, what });
                 }
                 at += group.len() as u64;
             }
             let written = to.write_all_at(step, offset);
-            written.map_err(StoreError::disk(to_path, "copying a block"))?;
+            written
+                .map_err(StoreError::disk(to_path, "copying a block"))
+                .inspect_err(|failure| volume.note_error(failure))?;
             offset += count as u64;
         }
         Ok(())

@@ -179,7 +179,10 @@ fn a_rotten_replica_is_not_copied_into_a_new_generation() {
     let mut rotten = content.clone();
     rotten[5] ^= 1;
     fs::write(path, rotten).unwrap();
-    assert!(take_over(&store, key(2), &content[..GROUP]).is_err());
+    let refused = take_over(&store, key(2), &content[..GROUP]).err().unwrap();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(!store.state().inventory.get(key(1)).unwrap().is_good());
+    assert!(!store.volumes()[0].has_failed());
     assert!(open_keys(&store).is_empty());
 }
 
