@@ -133,7 +133,7 @@ impl FileWriter {
     ///
     /// # Errors
     /// As there; and, without any effect, if the file is not written with
-    /// [`Durability::All`](crate::Durability::All): blocks that were finished with less are not on stable storage.
+    /// [`Durability::All`]: blocks that were finished with less are not on stable storage.
     pub async fn sync(&mut self) -> Result<(), ClientError> {
         if self.durability != Durability::All {
             let why = format!(
@@ -181,7 +181,7 @@ impl FileWriter {
     }
 
     /// Ends the write: when this returns the file is visible and as durable as its
-    /// [`Durability`](crate::Durability) says.
+    /// [`Durability`] says.
     ///
     /// Not cancel-safe: if the future is dropped, it is open whether the file becomes visible, whole.
     ///

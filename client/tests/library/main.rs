@@ -15,4 +15,5 @@ mod read_failures;
 mod write;
 mod write_failures;
 mod write_flush;
+mod write_random;
 mod write_recovery;

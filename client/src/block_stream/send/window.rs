@@ -149,3 +149,7 @@ impl Window {
         Some((commit, synced(&mark)))
     }
 }
+
+#[cfg(test)]
+#[path = "window_test.rs"]
+mod tests;
