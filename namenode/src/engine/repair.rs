@@ -299,8 +299,8 @@ impl RepairPlanner {
                 self.plan(now, block, around, chance)?;
             }
         }
-        self.balance(now, around)?;
         self.hand_out_drops(now, around)?;
+        self.balance(now, around)?;
         Ok(std::mem::take(&mut self.actions))
     }
 

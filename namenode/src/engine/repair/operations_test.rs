@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use doldam_proto::id::{BlockId, NodeId};
+use doldam_proto::id::{BlockId, Generation, NodeId};
 use doldam_proto::wire::RemoveReplicaCommand;
 use doldam_proto::wire::command::Change;
 
@@ -231,7 +231,6 @@ fn a_new_empty_node_gets_blocks_until_all_are_about_equally_full_and_none_are_lo
         settle(&mut world);
         assert!(blocks.iter().all(|block| world.good(*block).len() >= 3));
         world.advance_to(world.now + Duration::from_secs(1));
-        world.poll();
         if world.balance().ended.is_some() {
             break;
         }
@@ -365,4 +364,16 @@ fn when_a_node_dies_every_other_one_copies_at_once_as_much_as_it_may() {
         let receives = started.iter().filter(|copy| copy.2 == node).count();
         assert_eq!(receives, LIMITS.budget.copies_max, "node {node}: {started:?}");
     }
+}
+
+#[test]
+fn a_stray_replica_is_not_dropped_while_another_copy_comes_to_its_node() {
+    let mut world = World::new(&["/a", "/a", "/a", "/a"]);
+    let block = world.file("/f", 3, &[1, 2, 3]);
+    world.poll();
+    world.lose(3);
+    world.advance_to(LIVENESS.dead_after);
+    world.event(Event::Unowned(vec![(NodeId(4), block, Generation(1))]));
+    let actions = world.poll();
+    assert_eq!((copies(&actions), drops(&actions)), (vec![(block.0, 1, 4)], vec![]));
 }

@@ -376,7 +376,9 @@ impl RepairPlanner {
             return Ok(true);
         };
         let is_listed = block.good.contains(&node) || block.bad.contains(&node);
-        if is_listed || self.is_doubted(drop.block) {
+        // What comes in place of the old one must not be taken for it.
+        let is_coming = self.tasks.find(drop.block, node).is_some();
+        if is_listed || is_coming || self.is_doubted(drop.block) {
             return Ok(false);
         }
         let assessment = Assessment::of(&block, around.cluster);

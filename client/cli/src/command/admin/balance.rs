@@ -146,6 +146,7 @@ fn percent(ppm: u32) -> String {
 }
 
 /// A share from 0.0001 to less than 100 percent, in millionths.
+#[expect(clippy::cast_sign_loss, reason = "what is cast is at least 1")]
 fn parse_percent(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
     let percent: f64 = number.parse().map_err(|_| format!("`{text}` is no number of percent"))?;
