@@ -4,7 +4,7 @@
 pub(crate) mod cluster;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,8 +104,8 @@ struct Shared {
     /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
     available: Mutex<Option<u64>>,
     syncs: AtomicU64,
-    /// Whether syncs wait, and for what.
-    held: Mutex<bool>,
+    /// Where syncs wait.
+    held: Mutex<Option<PathBuf>>,
     released: Condvar,
 }
 
@@ -128,12 +128,17 @@ impl FaultyDisk {
 
     /// Lets every sync of a file wait until [`release_syncs`](Self::release_syncs).
     pub(crate) fn hold_syncs(&self) {
-        *self.shared.held.lock() = true;
+        self.hold_syncs_below(Path::new(""));
+    }
+
+    /// The same for files below a folder.
+    pub(crate) fn hold_syncs_below(&self, folder: &Path) {
+        *self.shared.held.lock() = Some(folder.to_owned());
     }
 
     /// Lets syncs go on.
     pub(crate) fn release_syncs(&self) {
-        *self.shared.held.lock() = false;
+        *self.shared.held.lock() = None;
         self.shared.released.notify_all();
     }
 
@@ -220,7 +225,7 @@ impl Disk for FaultyDisk {
 
 struct FaultyFile {
     file: Box<dyn DiskFile>,
-    path: std::path::PathBuf,
+    path: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -250,7 +255,10 @@ impl DiskFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut held = self.shared.held.lock();
-        self.shared.released.wait_while(&mut held, |held| *held);
+        let waits = |held: &mut Option<PathBuf>| {
+            held.as_ref().is_some_and(|folder| self.path.starts_with(folder))
+        };
+        self.shared.released.wait_while(&mut held, waits);
         drop(held);
         self.shared.check(Operation::Sync, &self.path)
     }
