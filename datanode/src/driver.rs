@@ -34,6 +34,9 @@ const DROPS_MAX: usize = 4;
 const VERIFIES_MAX: usize = 2;
 /// Recoveries at once, of either kind: each may read a whole block.
 const RECOVERIES_MAX: usize = 4;
+/// How long an order may keep its place among those that run in threads: one that waits for a disk that does not answer
+/// gives it up, though its thread cannot be had back.
+const THREAD_TIME_MAX: Duration = Duration::from_mins(10);
 /// Messages of orders that may wait for the loop; the stream waits when they do.
 const MESSAGES_MAX: usize = 64;
 /// Entries of a listing in one message: some 30 bytes each, well below the largest message.
@@ -205,8 +208,10 @@ impl Driver {
     ) {
         self.tasks.spawn(name, async move {
             // Should it panic, `end` is dropped, and says so.
-            if let Ok(result) = run_blocking(work).await {
-                end.send(result);
+            match tokio::time::timeout(THREAD_TIME_MAX, run_blocking(work)).await {
+                Ok(Ok(result)) => end.send(result),
+                Ok(Err(_panicked)) => {}
+                Err(_elapsed) => end.send(Err("the disk does not answer".to_owned())),
             }
         });
     }

@@ -93,3 +93,38 @@ fn page(node: &Node) -> String {
         node.active_streams()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::cluster::TestNode;
+
+    #[tokio::test]
+    async fn the_pages_say_which_folder_failed_and_why_and_a_node_without_any_is_not_well() {
+        let node = TestNode::start(1).await;
+        node.node.membership.set_connected(true);
+        assert!(health(&node.node).healthy);
+        node.store.volumes()[0].give_up_silent(Duration::from_secs(30));
+        let health = health(&node.node);
+        assert!(!health.healthy);
+        let folder = node.dir.path().display().to_string();
+        assert_eq!(health.details["failed_folders"][0], format!("{folder}: no answer for 30s"));
+        let page = page(&node.node);
+        assert!(page.contains(&folder) && page.contains("no answer for 30s"), "{page}");
+    }
+
+    #[test]
+    fn the_page_says_how_far_the_verification_is() {
+        let position = ScrubPosition {
+            passes: 3,
+            under_way: true,
+            pass_bytes: 500,
+            completed_ms: 3_600_000,
+            ..Default::default()
+        };
+        let text = scrubbed(&position, 3 * 3_600_000);
+        assert_eq!(text, "3 times, under way: 500 bytes, all within 2 h");
+    }
+}

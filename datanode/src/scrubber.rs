@@ -113,7 +113,13 @@ impl Scrubber {
     async fn verify_slowly(&self, key: ReplicaKey) -> Verified {
         let store = Arc::clone(&self.node.store);
         let begin = move || Verification::begin(store.open(key)?, None);
-        let mut verification = match in_thread(begin).await {
+        // A disk that does not answer must not keep the server from stopping.
+        let stopping = || self.node.stopping.cancelled();
+        let begun = tokio::select! {
+            begun = in_thread(begin) => begun,
+            () = stopping() => return Verified::Stopped,
+        };
+        let mut verification = match begun {
             Ok(verification) => verification,
             Err(failure) => return self.judge(key, failure, 0),
         };
@@ -121,7 +127,11 @@ impl Scrubber {
         loop {
             let began = self.node.seams.clock.now();
             let step = move || verification.step().map(|bytes| (bytes, verification));
-            let read = match in_thread(step).await {
+            let stepped = tokio::select! {
+                stepped = in_thread(step) => stepped,
+                () = stopping() => return Verified::Stopped,
+            };
+            let read = match stepped {
                 Ok((0, _)) => return Verified::Ended { bytes: total },
                 Ok((bytes, rest)) => {
                     verification = rest;

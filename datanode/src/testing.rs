@@ -155,8 +155,8 @@ struct Shared {
     /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
     available: Mutex<Option<u64>>,
     syncs: AtomicU64,
-    /// Whether syncs wait, and for what.
-    held: Mutex<bool>,
+    /// Where syncs wait.
+    held: Mutex<Option<PathBuf>>,
     released: Condvar,
 }
 
@@ -190,12 +190,17 @@ impl FaultyDisk {
 
     /// Lets every sync of a file wait until [`release_syncs`](Self::release_syncs).
     pub(crate) fn hold_syncs(&self) {
-        *self.shared.held.lock() = true;
+        self.hold_syncs_below(Path::new(""));
+    }
+
+    /// The same for files below a folder.
+    pub(crate) fn hold_syncs_below(&self, folder: &Path) {
+        *self.shared.held.lock() = Some(folder.to_owned());
     }
 
     /// Lets syncs go on.
     pub(crate) fn release_syncs(&self) {
-        *self.shared.held.lock() = false;
+        *self.shared.held.lock() = None;
         self.shared.released.notify_all();
     }
 
@@ -324,7 +329,10 @@ impl DiskFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut held = self.shared.held.lock();
-        self.shared.released.wait_while(&mut held, |held| *held);
+        let waits = |held: &mut Option<PathBuf>| {
+            held.as_ref().is_some_and(|folder| self.path.starts_with(folder))
+        };
+        self.shared.released.wait_while(&mut held, waits);
         drop(held);
         self.shared.check(Operation::Sync, &self.path)
     }

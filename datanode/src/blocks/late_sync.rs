@@ -5,7 +5,7 @@
 //! `.unsynced`. A replica that still has that name at a start is verified first: after a loss of
 //! power its files may hold anything.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tracing::warn;
 use super::StoreError;
 use super::layout::{FileKind, ReplicaName};
 use super::store::BlockStore;
-use crate::engine::replica::{Replica, ReplicaKey, ReplicaState};
+use crate::engine::replica::{Replica, ReplicaKey, ReplicaState, VolumeIndex};
 use crate::engine::startup_plan::Place;
 
 /// Replicas that may wait; beyond it writers sync at once.
@@ -61,13 +61,37 @@ impl LateSyncs {
     fn take(&self) -> VecDeque<LateSync> {
         std::mem::take(&mut *self.waiting.lock())
     }
+
+    /// Replicas that were taken and have to wait on.
+    pub(crate) fn put_back(&self, mut batch: VecDeque<LateSync>) {
+        self.waiting.lock().append(&mut batch);
+    }
 }
 
 impl BlockStore {
-    /// Syncs everything that waits. Blocks on the disk.
+    /// Syncs everything that waits, one after the other.
+    #[cfg(test)]
     pub(crate) fn sync_late(self: &Arc<Self>) {
+        self.sync_batch(self.late_syncs().take());
+    }
+
+    /// Takes what waits, by data folder. What is no longer here needs no sync.
+    pub(crate) fn take_late(&self) -> BTreeMap<VolumeIndex, VecDeque<LateSync>> {
+        let mut batches: BTreeMap<VolumeIndex, VecDeque<LateSync>> = BTreeMap::new();
+        let waiting = self.late_syncs().take();
+        let state = self.state();
+        for late in waiting {
+            if let Some(held) = state.inventory.get(late.key) {
+                batches.entry(held.volume).or_default().push_back(late);
+            }
+        }
+        batches
+    }
+
+    /// Syncs a batch of what was taken. Blocks on the disk.
+    pub(crate) fn sync_batch(self: &Arc<Self>, batch: VecDeque<LateSync>) {
         let mut synced: Vec<(ReplicaKey, Replica)> = Vec::new();
-        for LateSync { key, verify_first } in self.late_syncs().take() {
+        for LateSync { key, verify_first } in batch {
             let on_silent = |held: Replica| self.volume(held.volume).is_silent();
             if self.find(key).is_ok_and(on_silent) {
                 continue; // It would wait for ever.
