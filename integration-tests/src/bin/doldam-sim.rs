@@ -53,7 +53,10 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tells a person how long a run took, and nothing else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells a person how long a run took, and nothing else"
+)]
 fn now() -> Instant {
     Instant::now()
 }

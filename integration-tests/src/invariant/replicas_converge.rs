@@ -29,7 +29,9 @@ pub fn check(world: &World, files: &[FsckFile]) -> Result<(), String> {
                 return Err(format!("a bad or volatile replica is left: {copy:?}"));
             }
             if !listed.contains(&(copy.server, stem.clone())) {
-                return Err(format!("nobody lists {copy:?}"));
+                let machine = &world.servers.borrow()[copy.server].machine;
+                let beside: Vec<_> = machine.files_below(copy.path.parent().unwrap_or(&copy.path));
+                return Err(format!("nobody lists {copy:?}, beside it: {beside:?}"));
             }
         }
     }
@@ -47,7 +49,9 @@ fn find(
     let prefix = format!("{block:016x}_{generation}_");
     let servers = world.servers.borrow();
     let name = address.split(':').next().unwrap_or_default();
-    for (stem, copies) in copies.range(prefix.clone()..).take_while(|(stem, _)| stem.starts_with(&prefix)) {
+    for (stem, copies) in
+        copies.range(prefix.clone()..).take_while(|(stem, _)| stem.starts_with(&prefix))
+    {
         if let Some(copy) = copies.iter().find(|copy| servers[copy.server].name == name) {
             return Ok((copy.server, stem.clone()));
         }

@@ -79,7 +79,9 @@ async fn is_healthy(world: &World, client: &Client) -> Result<(), String> {
     let report = client.report().await.map_err(|error| chain(&error))?;
     let live = report.datanodes.iter().filter(|node| node.node.state == NodeState::Live).count();
     let sick = report.under_replicated + report.corrupt + report.missing;
-    if live != world.settings.datanodes || sick + report.repairs_running + report.repairs_waiting > 0 {
+    if live != world.settings.datanodes
+        || sick + report.repairs_running + report.repairs_waiting > 0
+    {
         return Err(format!("{live} datanodes are live: {report:?}"));
     }
     let files: Result<Vec<FsckFile>, _> = client.fsck("/", false).try_collect().await;

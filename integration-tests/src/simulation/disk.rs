@@ -186,7 +186,10 @@ impl SimDisk {
     }
 
     /// Before each change: the process may die here, and then this change and all after it do not happen.
-    fn change(&self, what: std::fmt::Arguments<'_>) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+    fn change(
+        &self,
+        what: std::fmt::Arguments<'_>,
+    ) -> io::Result<parking_lot::MutexGuard<'_, State>> {
         self.process.check()?;
         let mut state = self.machine.state.lock();
         if let Some(left) = &mut state.faults.crash_after {
@@ -350,7 +353,10 @@ impl DiskFile for SimFile {
         let chance = &self.disk.machine.chance;
         if state.faults.read_errors > 0 && chance.below(1000) < state.faults.read_errors {
             let path = &self.path;
-            self.disk.machine.trace.line(&self.disk.machine.name, format_args!("cannot read {path:?}"));
+            self.disk
+                .machine
+                .trace
+                .line(&self.disk.machine.name, format_args!("cannot read {path:?}"));
             return Err(io::Error::other("the simulated medium cannot be read"));
         }
         Ok(self.inode.lock().read(buffer, offset))

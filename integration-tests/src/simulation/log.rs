@@ -49,9 +49,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToTrace {
         let mut line = Line::default();
         event.record(&mut line);
         let process = context.event_scope(event).and_then(|scope| {
-            scope.from_root().find_map(|span| {
-                span.extensions().get::<ProcessName>().map(|name| name.0.clone())
-            })
+            scope
+                .from_root()
+                .find_map(|span| span.extensions().get::<ProcessName>().map(|name| name.0.clone()))
         });
         let (level, target) = (event.metadata().level(), event.metadata().target());
         let process = process.as_deref().unwrap_or("?");

@@ -161,7 +161,9 @@ impl Network {
                 }
             }
         }
-        state.connections.retain(|connection| connection.pipes.iter().any(|pipe| pipe.strong_count() > 0));
+        state
+            .connections
+            .retain(|connection| connection.pipes.iter().any(|pipe| pipe.strong_count() > 0));
         drop(state);
         self.changed.notify_waiters();
     }
@@ -188,7 +190,8 @@ impl Network {
             return None;
         }
         let spread = state.faults.latency_max_ms - state.faults.latency_min_ms + 1;
-        let slow = [from, to].iter().filter_map(|machine| state.slow.get(*machine)).sum::<Duration>();
+        let slow =
+            [from, to].iter().filter_map(|machine| state.slow.get(*machine)).sum::<Duration>();
         Some(Duration::from_millis(state.faults.latency_min_ms + self.chance.below(spread)) + slow)
     }
 
@@ -253,16 +256,26 @@ impl SimNet {
         let number = state.opened;
         let (us, them) = (&self.process, &port.process);
         let pipe = |from, to, label| {
-            Pipe::new(Arc::clone(network), Arc::clone(from), Arc::clone(to), format!("#{number}{label}"))
+            Pipe::new(
+                Arc::clone(network),
+                Arc::clone(from),
+                Arc::clone(to),
+                format!("#{number}{label}"),
+            )
         };
         let (there, back) = (pipe(us, them, '>'), pipe(them, us, '<'));
         let pipes = [Arc::downgrade(&there), Arc::downgrade(&back)];
-        state.connections.retain(|connection| connection.pipes.iter().any(|pipe| pipe.strong_count() > 0));
+        state
+            .connections
+            .retain(|connection| connection.pipes.iter().any(|pipe| pipe.strong_count() > 0));
         state.connections.push(Connection { ends: [Arc::clone(us), Arc::clone(them)], pipes });
         drop(state);
         network.trace.line(us.name(), format_args!("connects to {address} #{number}"));
         let ours = SimStream::new(Arc::clone(&back), Arc::clone(&there));
-        let arrived = Arrived { stream: SimStream::new(there, back), peer: format!("{}:{number}", us.name()) };
+        let arrived = Arrived {
+            stream: SimStream::new(there, back),
+            peer: format!("{}:{number}", us.name()),
+        };
         let mut waiting = port.waiting.lock();
         if waiting.len() == BACKLOG {
             return Err(ErrorKind::ConnectionRefused.into());
@@ -301,7 +314,8 @@ impl Net for SimNet {
                 return Err(ErrorKind::AddrInUse.into());
             }
             let process = Arc::clone(&self.process);
-            let port = Arc::new(Port { process, waiting: Mutex::default(), arrived: Notify::new() });
+            let port =
+                Arc::new(Port { process, waiting: Mutex::default(), arrived: Notify::new() });
             state.listeners.insert(address.to_owned(), Arc::clone(&port));
             let (network, address) = (Arc::clone(&self.network), address.to_owned());
             Ok(Box::new(SimListener { network, address, port }) as Box<dyn Listener>)

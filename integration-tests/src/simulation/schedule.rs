@@ -118,11 +118,18 @@ fn make(world: &World, trouble: Trouble, chance: &SeededRandom) {
             }
         }
         Trouble::StopServer => world.stop(server),
-        Trouble::Partition | Trouble::OneWay | Trouble::SlowLinks | Trouble::SlowMachine
-        | Trouble::Resets | Trouble::Refusals => trouble_network(world, trouble, chance),
+        Trouble::Partition
+        | Trouble::OneWay
+        | Trouble::SlowLinks
+        | Trouble::SlowMachine
+        | Trouble::Resets
+        | Trouble::Refusals => trouble_network(world, trouble, chance),
         Trouble::Flip => flip(world, chance),
         Trouble::ClockJump => world.jump(server, chance.below(7_200_000) as i64 - 3_600_000),
-        Trouble::DieAtDisk | Trouble::ReadErrors | Trouble::SyncError | Trouble::FullDisk
+        Trouble::DieAtDisk
+        | Trouble::ReadErrors
+        | Trouble::SyncError
+        | Trouble::FullDisk
         | Trouble::SlowDisk => trouble_disk(world, trouble, chance, server),
         Trouble::Calm => calm(world),
     }
@@ -189,7 +196,9 @@ fn flip(world: &World, chance: &SeededRandom) {
         .iter()
         .filter(|(name, _)| !flipped.contains(*name))
         .filter(|(_, all)| all.iter().filter(|copy| copy.is_good && copy.is_durable).count() >= 3)
-        .flat_map(|(name, all)| all.iter().filter(|copy| copy.is_good).map(move |copy| (name, copy)))
+        .flat_map(|(name, all)| {
+            all.iter().filter(|copy| copy.is_good).map(move |copy| (name, copy))
+        })
         .map(|(name, copy)| (copy.server, copy.path.clone(), name))
         .collect();
     if candidates.is_empty() {

@@ -276,11 +276,11 @@ impl Actor {
 
     fn content(&self, status: &FileStatus) -> Result<ContentId, Violation> {
         let contents = self.world.contents.borrow();
-        let found = status.digest.and_then(|digest| contents.find(&digest.to_bytes().as_ref().try_into().ok()?));
+        let found = status
+            .digest
+            .and_then(|digest| contents.find(&digest.to_bytes().as_ref().try_into().ok()?));
         let content = found.filter(|found| contents.get(*found).length == status.length);
-        content.ok_or_else(|| {
-            Violation::new("what is seen was written", format!("{status:?}"))
-        })
+        content.ok_or_else(|| Violation::new("what is seen was written", format!("{status:?}")))
     }
 
     fn node(&self, status: &FileStatus) -> Result<Node, Violation> {

@@ -155,7 +155,9 @@ impl World {
             servers: RefCell::new(servers),
             clients: RefCell::new(clients.collect()),
             contents: RefCell::default(),
-            histories: RefCell::new((0..settings.clients).map(|it| History::new(&home(it))).collect()),
+            histories: RefCell::new(
+                (0..settings.clients).map(|it| History::new(&home(it))).collect(),
+            ),
             summary: RefCell::default(),
             hashes: RefCell::default(),
             flipped: RefCell::default(),
@@ -350,7 +352,8 @@ impl World {
             clients[client].die();
             self.network.drop_process(&clients[client], true);
             clients[client] = Incarnation::new(&name, number);
-            let machine = Machine::new(&name, derive(self.seed, &name, number), Arc::clone(&self.trace));
+            let machine =
+                Machine::new(&name, derive(self.seed, &name, number), Arc::clone(&self.trace));
             self.seams(&clients[client], &machine, Arc::default())
         };
         let builder = Client::builder().namenodes([NAMENODE]).seams(seams);

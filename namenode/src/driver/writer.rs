@@ -88,8 +88,7 @@ fn decide(
     }
     let last = records.last().map(|record| record.index);
     let rests_on = last.unwrap_or_else(|| shared.store.read().applied_index());
-    let rests_on =
-        if is_planted(Bug::AnswerBeforeJournal) { JournalIndex(0) } else { rests_on };
+    let rests_on = if is_planted(Bug::AnswerBeforeJournal) { JournalIndex(0) } else { rests_on };
     if let Some(mut news) = shared.progress.hold(rests_on, held) {
         shared.add_news(&mut news);
     }

@@ -64,7 +64,8 @@ impl Content {
         for (page, within, part) in spans(offset, count) {
             let bytes = self.pages.get(&page).map_or(&ZERO_PAGE, |page| &**page);
             let start = part.start;
-            buffer[part].copy_from_slice(&bytes[within..within + (count - start).min(PAGE_BYTES - within)]);
+            buffer[part]
+                .copy_from_slice(&bytes[within..within + (count - start).min(PAGE_BYTES - within)]);
         }
         count
     }
@@ -88,7 +89,11 @@ impl Content {
     pub(super) fn set_len(&mut self, bytes: u64) {
         self.version += 1;
         if bytes < self.bytes {
-            let beyond: Vec<u64> = self.pages.range(bytes.div_ceil(PAGE_BYTES as u64)..).map(|(page, _)| *page).collect();
+            let beyond: Vec<u64> = self
+                .pages
+                .range(bytes.div_ceil(PAGE_BYTES as u64)..)
+                .map(|(page, _)| *page)
+                .collect();
             for page in beyond {
                 self.pages.remove(&page);
                 self.dirty.insert(page);

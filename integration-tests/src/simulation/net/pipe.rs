@@ -163,7 +163,9 @@ impl Pipe {
         let arrives = (Instant::now() + latency).max(before.unwrap_or_else(Instant::now));
         let bytes = Bytes::copy_from_slice(&bytes[..count]);
         let checksum = crc32c::crc32c(&bytes);
-        self.network.trace.line(self.from.name(), format_args!("sends {} {count} {checksum:08x}", self.label));
+        self.network
+            .trace
+            .line(self.from.name(), format_args!("sends {} {count} {checksum:08x}", self.label));
         state.pieces.push_back(Piece { arrives, bytes });
         state.bytes += count;
         let reader = state.reader.take();
