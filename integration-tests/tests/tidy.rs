@@ -165,6 +165,31 @@ fn nothing_under_an_engine_is_impure() {
     assert_none("an engine decides, and touches nothing", &findings);
 }
 
+/// What only the real one of two worlds may use: a simulator steers all else.
+#[test]
+fn what_a_simulator_steers_goes_through_its_doors() {
+    let mut findings = Vec::new();
+    let door = "proto/runtime/src/tasks/inline.rs";
+    let simulated = ["proto/runtime/src/", "namenode/src/", "datanode/src/", "client/src/"];
+    for (path, text) in files(&["rs"]) {
+        let is_test = path.ends_with("_test.rs") || path.contains("/test") || path == door;
+        if is_test || !simulated.iter().any(|folder| path.starts_with(folder)) {
+            continue;
+        }
+        let lines: Vec<(usize, &str)> = without_tests(&text).collect();
+        for (position, (number, line)) in lines.iter().enumerate() {
+            let next = lines.get(position + 1).map_or("", |(_, line)| line.trim());
+            if line.contains("spawn_blocking") {
+                findings.push(format!("{path}:{number}: use tasks::run_blocking"));
+            }
+            if line.contains("select! {") && !next.starts_with("biased;") {
+                findings.push(format!("{path}:{number}: a select! that is not biased draws lots"));
+            }
+        }
+    }
+    assert_none("a simulation cannot be replayed", &findings);
+}
+
 #[test]
 fn engines_name_every_variant_they_match() {
     let mut findings = Vec::new();

@@ -29,7 +29,9 @@ pub fn check(world: &World, files: &[FsckFile]) -> Result<(), String> {
                 return Err(format!("a bad or volatile replica is left: {copy:?}"));
             }
             if !listed.contains(&(copy.server, stem.clone())) {
-                return Err(format!("nobody lists {copy:?}"));
+                let machine = &world.servers.borrow()[copy.server].machine;
+                let beside: Vec<_> = machine.files_below(copy.path.parent().unwrap_or(&copy.path));
+                return Err(format!("nobody lists {copy:?}, beside it: {beside:?}"));
             }
         }
     }

@@ -6,11 +6,12 @@
 //!
 //! All of it travels in HTTP/2 headers, of which peers accept 16 KiB, so the prose and lists are cut to fit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use prost::Message;
 use serde_json::{Map, Value};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::StatusExt;
 
 use super::FsError;
 
@@ -69,14 +70,49 @@ impl From<FsError> for Status {
         let Some(Value::String(reason)) = fields.remove(TAG) else {
             return Self::new(code, message);
         };
-        let fields: HashMap<String, String> =
-            fields.into_iter().map(|(key, value)| (key, value.to_string())).collect();
-        Self::with_error_details(
-            code,
-            message,
-            ErrorDetails::with_error_info(reason, DOMAIN, fields),
-        )
+        let metadata = fields.into_iter().map(|(key, value)| (key, value.to_string())).collect();
+        let info = ErrorInfo { reason, domain: DOMAIN.to_owned(), metadata };
+        let details = RichStatus {
+            code: code as i32,
+            message: message.clone(),
+            details: vec![Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() }],
+        };
+        Self::with_details(code, message, details.encode_to_vec().into())
     }
+}
+
+/// Type of the detail that carries an error.
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct RichStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.ErrorInfo`, with its fields in order: one error has one encoding, which a simulation relies on.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
 }
 
 /// As many of `refusals` as a status has room for: they are for people.

@@ -163,8 +163,14 @@ impl Names {
         let fate = chance.below(3); // Nothing, everything, or each by itself.
         for change in std::mem::take(&mut self.pending) {
             let key = (change.folder.clone(), change.name.clone());
-            let may_stay = change.renamed_to.as_ref().is_none_or(|to| kept_names.contains(to));
-            if may_stay && (fate == 1 || (fate == 2 && chance.below(2) == 0)) {
+            let is_drawn = fate == 1 || (fate == 2 && chance.below(2) == 0);
+            let stays = match &change.renamed_to {
+                // Within a folder a rename is one change; across two, its new name is never the one that is lost.
+                Some(to) if to.0 == change.folder => kept_names.contains(to),
+                Some(to) => kept_names.contains(to) && is_drawn,
+                None => is_drawn,
+            };
+            if stays {
                 kept_names.push(key);
                 commit(&mut self.durable, change);
             }

@@ -23,6 +23,9 @@ use crate::engine::tables::{StoreError, Tables};
 pub const RECONCILE_EVERY: Duration = Duration::from_mins(1);
 /// An answer that does not come within this time is asked for anew.
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// A node is asked no more often than this, unless it registers: a difference that only time mends (a drop that was
+/// ordered and may be lost) would else be compared as fast as the network carries it.
+pub const RECONCILE_PAUSE: Duration = Duration::from_secs(1);
 /// About how many replicas one question may list, in the answer and in our own memory.
 const LISTED_REPLICAS_MAX: u64 = 50_000;
 
@@ -58,6 +61,7 @@ struct Progress {
     last_root: Option<Fingerprint>,
     replicas: u64,
     compared_at: Option<Uptime>,
+    asked_at: Option<Uptime>,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,8 @@ struct Lists {
 
 impl Progress {
     fn new() -> Self {
-        Self { phase: Phase::Idle, last_root: None, replicas: 0, compared_at: None }
+        let phase = Phase::Idle;
+        Self { phase, last_root: None, replicas: 0, compared_at: None, asked_at: None }
     }
 }
 
@@ -117,9 +122,11 @@ impl Inventory {
             return Ok(Some(Step::Confirmed));
         }
         let is_old = progress.compared_at.is_none_or(|at| now >= at + RECONCILE_EVERY);
-        if !stood_still && !is_old {
+        let is_soon = progress.asked_at.is_some_and(|at| now < at + RECONCILE_PAUSE);
+        if is_soon || (!stood_still && !is_old) {
             return Ok(None);
         }
+        progress.asked_at = Some(now);
         progress.phase = Phase::AwaitBuckets { until: now + ANSWER_MAX };
         Ok(Some(Step::ReportBuckets))
     }

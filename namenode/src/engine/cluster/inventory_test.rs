@@ -6,7 +6,7 @@ use std::time::Duration;
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId, bucket_of};
 use doldam_proto::id::{BlockId, Generation, NodeId};
 
-use super::{ANSWER_MAX, Finding, Inventory, RECONCILE_EVERY, Step};
+use super::{ANSWER_MAX, Finding, Inventory, RECONCILE_EVERY, RECONCILE_PAUSE, Step};
 use crate::engine::records::fingerprints::{self, ReplicaSum, WHOLE_NODE};
 use crate::engine::records::replicas;
 use crate::engine::tables::{MemoryTables, WriteSet};
@@ -107,6 +107,17 @@ fn an_answer_that_does_not_come_is_asked_for_again_at_its_time_and_not_before() 
     let just_before = ANSWER_MAX.saturating_sub(Duration::from_nanos(1));
     assert_eq!(beat(&mut inventory, just_before, &[1], &[]), None);
     assert_eq!(beat(&mut inventory, ANSWER_MAX, &[1], &[]), Some(Step::ReportBuckets));
+}
+
+#[test]
+fn a_difference_that_stays_is_asked_about_after_a_pause_and_not_at_every_message() {
+    let (theirs, ours) = (&[1], &[]);
+    let (mut inventory, _) = asked_for_lists(theirs, ours);
+    let (_, step) = inventory.listing(ZERO, NODE, (1, &[replica(1)]), &state(ours)).unwrap();
+    assert_eq!(step, Some(Step::Confirmed));
+    let just_before = RECONCILE_PAUSE.saturating_sub(Duration::from_nanos(1));
+    assert_eq!(beat(&mut inventory, just_before, theirs, ours), None);
+    assert_eq!(beat(&mut inventory, RECONCILE_PAUSE, theirs, ours), Some(Step::ReportBuckets));
 }
 
 #[test]
