@@ -76,15 +76,15 @@ fn check_block(
 /// A complete file: every block there, committed and full, and their digest is the file's.
 fn check_file(state: &Snapshot, id: InodeId, file: &FileRecord, found: &mut Findings) {
     let mut tree = FileTree::new();
-    let mut length = 0;
-    let mut count = 0;
+    let mut length = 0_u64;
+    let mut count = 0_u32;
     for ((_, index), block) in state.blocks.range((id, 0)..=(id, u32::MAX)) {
-        if !block.committed || *index != count || length % file.block_bytes != 0 {
+        if !block.committed || *index != count || !length.is_multiple_of(file.block_bytes) {
             found
                 .add(Table::Blocks, format!("block {index} of complete file {id} is out of order"));
         }
-        count += 1;
-        length += block.length;
+        count = count.saturating_add(1);
+        length = length.saturating_add(block.length);
         match ChainingValue::from_slice(&block.chaining_value) {
             Some(chaining_value) => tree.push(&BlockDigest {
                 chaining_value,
