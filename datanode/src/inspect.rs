@@ -3,9 +3,12 @@
 
 use doldam_proto::digest::block::{stored_nodes, subtree_value};
 use doldam_proto::digest::{ChainingValue, VALUE_BYTES};
-use doldam_proto::id::{BlockId, Generation};
+use doldam_proto::id::{BlockId, ClusterId, Generation, NodeUuid};
 
+use crate::blocks::layout::ReplicaName;
+use crate::blocks::scrub_file::{decode_position, encode_position};
 use crate::blocks::sidecar::{SIDECAR_HEADER_BYTES, SidecarError, SidecarHeader, sidecar_bytes};
+use crate::blocks::version_file::{FolderIdentity, VersionFileError};
 
 /// What a sidecar says of its replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,27 @@ pub fn sidecar(bytes: &[u8]) -> Result<SidecarFacts, BadSidecar> {
         file_offset: header.file_offset,
         value: header.value,
     })
+}
+
+/// Whose data folder a `VERSION` file says this is: the node, and its cluster once it has joined one.
+///
+/// # Errors
+/// If it is no such file, of another version or damaged.
+pub fn version_file(bytes: &[u8]) -> Result<(NodeUuid, Option<ClusterId>), VersionFileError> {
+    FolderIdentity::decode(bytes).map(|identity| (identity.node, identity.cluster))
+}
+
+/// Whether a `SCRUB` file is one, and what it holds is the same when it is written again but for what has no meaning.
+pub fn scrub_file(bytes: &[u8]) -> bool {
+    let position = decode_position(bytes);
+    position.is_some_and(|found| decode_position(&encode_position(&found)) == Some(found))
+}
+
+/// The block, generation and length that a file of a replica is named after; no length while it is being received.
+/// `None` if it is not named like one.
+pub fn replica_file(name: &str) -> Option<(BlockId, Generation, Option<u64>)> {
+    let (name, _) = ReplicaName::parse(name)?;
+    Some((name.key.block, name.key.generation, name.length))
 }
 
 #[cfg(test)]

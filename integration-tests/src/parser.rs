@@ -4,19 +4,26 @@
 //! run as plain tests too (`tests/parsers.rs`). A function may panic only for a bug: when the parser panics, breaks
 //! one of its limits, or does not get back what it wrote.
 
+mod folder;
 mod journal;
+mod memory_folder;
 mod message;
 mod namespace;
 mod settings;
 mod sidecar;
 mod stream;
+mod tables;
+mod text;
 
+pub use folder::folder_file;
 pub use journal::journal_segment;
 pub use message::{error_status, wire_message};
 pub use namespace::path;
 pub use settings::config;
 pub use sidecar::sidecar;
 pub use stream::{frame_header, handshake, proof, stream_message};
+pub use tables::{store_damage, table_records};
+pub use text::{name_pattern, quantity};
 
 /// One parser under test.
 #[derive(Debug, Clone, Copy)]
@@ -44,5 +51,10 @@ pub const PARSERS: &[Parser] = &[
     },
     Parser { name: "sidecar", feed: sidecar, seeds: sidecar::sidecar_seeds },
     Parser { name: "config", feed: config, seeds: settings::config_seeds },
+    Parser { name: "folder_file", feed: folder_file, seeds: folder::folder_file_seeds },
+    Parser { name: "table_records", feed: table_records, seeds: tables::table_records_seeds },
+    Parser { name: "store_damage", feed: store_damage, seeds: tables::store_damage_seeds },
+    Parser { name: "quantity", feed: quantity, seeds: text::quantity_seeds },
+    Parser { name: "name_pattern", feed: name_pattern, seeds: text::name_pattern_seeds },
     Parser { name: "wire_message", feed: wire_message, seeds: message::wire_message_seeds },
 ];

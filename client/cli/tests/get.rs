@@ -134,4 +134,8 @@ fn json_tells_what_was_verified() {
     assert_eq!(fetched["bytes_verified"], 100_000);
     assert_eq!(fetched["digest"], blake3::hash(&noise(9, 100_000)).to_string());
     assert_eq!(fetched["bad_replicas"], serde_json::json!([]));
+    let hedges = |name: &str| fetched[name].as_u64().unwrap();
+    assert!(hedges("hedges") >= hedges("hedges_won"), "{fetched}");
+    cluster.run(&["get", "--hedge", "off", "/a", "y"]).ok();
+    cluster.run(&["get", "--hedge", "9ms..1ms", "/a", "z"]).expect(2).says(&["50ms..400ms"]);
 }

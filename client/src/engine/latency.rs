@@ -1,13 +1,13 @@
 //! What each datanode has shown of itself to this client, and the order in which replicas are tried.
 //!
-//! Glossary: the *cost* of a node is the time it is expected to take for its first byte and a MiB after it; its *class*
-//! says how much that is above the best of the replicas at hand: 0 up to twice as much, then one more with each
-//! doubling. Nodes of one class are equal, and the order of the namenode (at random) decides, or all readers would
-//! press upon the one node that was fastest once.
+//! Glossary: the *cost* of a node is the time it is expected to take for its first byte and a MiB after it; its
+//! *class* says how much that is above the best of the replicas at hand: 0 up to twice as much, then one more with
+//! each doubling. Nodes of one class are equal, and the order of the namenode (at random) decides, or all readers
+//! would press upon the one node that was fastest once.
 //!
-//! A node that was slow once gets another chance: what it costs above the best halves with every [`HALF_LIFE`] in which
-//! nothing was read from it. One that failed or fell silent is *held*: tried last, for a time that doubles while it goes
-//! on like that.
+//! A node that was slow once gets another chance: what it costs above the best halves with every [`HALF_LIFE`] in
+//! which nothing was read from it. One that failed or fell silent is *held*: tried last, for a time that doubles while
+//! it goes on like that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 //! none left to try.
 //!
 //! Replicas come in the order in which they are to be tried ([`super::latency`]). One that fails without having
-//! delivered anything since it was last turned to is out; one that delivered first goes to the end of the line, since a
-//! connection may break for a reader that paused. So every turn either makes progress or shortens the line, and the plan
-//! always ends. When the line is empty the locations are asked for again, once; after that the plan gives up with the
-//! cause at each node.
+//! delivered anything since it was last turned to is out; one that delivered first goes to the end of the line, since
+//! a connection may break for a reader that paused. So every turn either makes progress or shortens the line, and the
+//! plan always ends. When the line is empty the locations are asked for again, once; after that the plan gives up with
+//! the cause at each node.
 //!
 //! While a piece is waited for, a *second* replica may be asked beside the *current* one. The first that delivers is
 //! the current one from there on, and the other goes back into the line. There are never more than these two.

@@ -7,24 +7,21 @@ use std::sync::Arc;
 use doldam_namenode::journal::Replay;
 use doldam_proto::id::JournalIndex;
 use doldam_runtime::disk::RealDisk;
-use tempfile::TempDir;
+
+use super::memory_folder::in_empty_folder;
 
 const GRAIN_BYTES: usize = 4096;
 const SEGMENT_BYTES_MAX: usize = 64 << 10;
 const RECORDS_START: usize = 4096;
 const RECORD_HEADER_BYTES: usize = 32;
-/// Bits of the first byte of an input: make the checksums of the segment's header, or of the records, right.
+/// Where the two marks of what was acknowledged stand.
+const MARKS: [usize; 2] = [512, 1024];
+const MARK_BYTES: usize = 32;
+/// Bits of the first byte of an input: make the checksums of the segment's header, of the records, or of the marks,
+/// right.
 const MEND_HEADER: u8 = 1;
 const MEND_RECORDS: u8 = 2;
-
-thread_local! {
-    static FOLDER: TempDir = folder_in_memory();
-}
-
-/// Opening a journal syncs; there is no point in waiting for a disk hundreds of times a second.
-fn folder_in_memory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-}
+const MEND_MARKS: u8 = 4;
 
 /// The only segment of a journal: it is replayed in order up to its end, or refused.
 ///
@@ -40,13 +37,12 @@ pub fn journal_segment(bytes: &[u8]) {
     if mend & MEND_RECORDS != 0 {
         mend_records(&mut segment);
     }
-    FOLDER.with(|folder| {
-        // What an earlier input left is no part of this one.
-        for entry in fs::read_dir(folder.path()).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-        fs::write(folder.path().join(format!("{:016x}.journal", 1)), &segment).unwrap();
-        replay(folder.path());
+    if mend & MEND_MARKS != 0 {
+        mend_marks(&mut segment);
+    }
+    in_empty_folder(|folder| {
+        fs::write(folder.join(format!("{:016x}.journal", 1)), &segment).unwrap();
+        replay(folder);
     });
 }
 
@@ -99,6 +95,18 @@ fn mend_records(segment: &mut [u8]) {
     }
 }
 
+/// Except those of zeros, which were never written.
+fn mend_marks(segment: &mut [u8]) {
+    for at in MARKS {
+        let mark = &mut segment[at..at + MARK_BYTES];
+        if mark.iter().any(|byte| *byte != 0) {
+            mark[..4].copy_from_slice(b"DLDM");
+            let crc = crc32c::crc32c(&mark[8..]);
+            mark[4..8].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+}
+
 pub(super) fn journal_segment_seeds() -> Vec<Vec<u8>> {
     let mut segment = vec![0; RECORDS_START];
     for (index, payload) in [&b"first"[..], &[7; 700], b"third"].into_iter().enumerate() {
@@ -113,11 +121,17 @@ pub(super) fn journal_segment_seeds() -> Vec<Vec<u8>> {
         segment.push(0x1E);
     }
     let torn = segment[..RECORDS_START + 500].to_vec();
+    let mut marked = segment.clone();
+    for (at, acknowledged) in MARKS.into_iter().zip([2_u64, 3]) {
+        marked[at + 8..at + 16].copy_from_slice(&acknowledged.to_le_bytes());
+        marked[at + 16] = 1;
+    }
     [
         (MEND_HEADER | MEND_RECORDS, segment.clone()),
         (MEND_HEADER, segment),
         (3, torn),
         (3, Vec::new()),
+        (7, marked),
     ]
     .map(|(mend, segment)| [&[mend][..], &segment].concat())
     .to_vec()

@@ -1,7 +1,10 @@
 //! Messages of the gRPC services, from wire to domain, and errors on their way back.
 
+use doldam_client::{ClusterReport, FsckFile};
 use doldam_proto::FsError;
 use doldam_proto::block::{AllocatedBlock, BlockCommit, LocatedBlock};
+use doldam_proto::convert::block_stream::{BlockOperation, BlockRequest, ReadBlock};
+use doldam_proto::convert::datanode::Order;
 use doldam_proto::digest::{ChainingValue, FileDigest};
 use doldam_proto::error::Refusal;
 use doldam_proto::file::{Durability, FileKind, FileStatus};
@@ -45,6 +48,12 @@ pub fn wire_message(bytes: &[u8]) {
         6 => decodes::<wire::RegisterRequest>(bytes),
         7 => decodes::<wire::DatanodeMessage>(bytes),
         8 => decodes::<wire::NamenodeMessage>(bytes),
+        9 => survives::<wire::BlockRequest, BlockRequest>(bytes),
+        10 => is_read::<wire::Order, Order>(bytes),
+        11 => is_read::<wire::ReportResponse, ClusterReport>(bytes),
+        12 => is_read::<wire::FsckFile, FsckFile>(bytes),
+        13 => decodes::<wire::Command>(bytes),
+        14 => decodes::<wire::LocateResponse>(bytes),
         _ => {}
     }
 }
@@ -60,39 +69,43 @@ where
     assert!(again.is_ok_and(|again| again == domain));
 }
 
+/// What has only one way: it is read, or refused.
+fn is_read<W: Message + Default, D: TryFrom<W>>(bytes: &[u8]) {
+    if let Ok(message) = W::decode(bytes) {
+        let _ = D::try_from(message);
+    }
+}
+
 fn decodes<M: Message + Default + PartialEq>(bytes: &[u8]) {
     let Ok(message) = M::decode(bytes) else { return };
     assert!(M::decode(message.encode_to_vec().as_slice()).is_ok_and(|again| again == message));
 }
 
 pub(super) fn wire_message_seeds() -> Vec<Vec<u8>> {
-    let node = NodeAddress {
-        id: NodeId(3),
-        address: "a:8030".into(),
-        rack: "/r1".into(),
-        state: NodeState::Live,
-    };
-    let (id, generation) = (BlockId(7), Generation(1));
-    let allocated = AllocatedBlock { id, generation, index: 2, targets: vec![node.clone()] };
-    let chaining_value = ChainingValue([9; 32]);
-    let commit = BlockCommit {
-        id,
-        generation,
-        length: 4096,
-        chaining_value,
-        root_value: Some(FileDigest([8; 32])),
-        nodes: vec![NodeId(3), NodeId(4)],
-    };
-    let located = LocatedBlock {
-        id,
-        generation,
+    let messages = [shared_types(), requests(), answers()].concat();
+    let numbered = messages.into_iter().zip([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    numbered.map(|(message, kind)| [&[kind][..], &message].concat()).collect()
+}
+
+fn node() -> NodeAddress {
+    let (address, rack) = ("a:8030".into(), "/r1".into());
+    NodeAddress { id: NodeId(3), address, rack, state: NodeState::Live }
+}
+
+fn located() -> LocatedBlock {
+    LocatedBlock {
+        id: BlockId(7),
+        generation: Generation(1),
         index: 2,
         offset: 2 << 20,
         length: 4096,
-        chaining_value,
-        replicas: vec![node.clone()],
-    };
-    let status = FileStatus {
+        chaining_value: ChainingValue([9; 32]),
+        replicas: vec![node()],
+    }
+}
+
+fn status() -> FileStatus {
+    FileStatus {
         path: "/ü".into(),
         inode: InodeId(5),
         kind: FileKind::File,
@@ -104,7 +117,32 @@ pub(super) fn wire_message_seeds() -> Vec<Vec<u8>> {
         digest: Some(FileDigest([8; 32])),
         durability: Some(Durability::One),
         being_written: true,
+    }
+}
+
+/// Kinds 0 to 4.
+fn shared_types() -> Vec<Vec<u8>> {
+    let (id, generation) = (BlockId(7), Generation(1));
+    let allocated = AllocatedBlock { id, generation, index: 2, targets: vec![node()] };
+    let commit = BlockCommit {
+        id,
+        generation,
+        length: 4096,
+        chaining_value: ChainingValue([9; 32]),
+        root_value: Some(FileDigest([8; 32])),
+        nodes: vec![NodeId(3), NodeId(4)],
     };
+    vec![
+        wire::NodeAddress::from(node()).encode_to_vec(),
+        wire::AllocatedBlock::from(allocated).encode_to_vec(),
+        wire::BlockCommit::from(commit).encode_to_vec(),
+        wire::LocatedBlock::from(located()).encode_to_vec(),
+        wire::FileStatus::from(status()).encode_to_vec(),
+    ]
+}
+
+/// Kinds 5 to 10.
+fn requests() -> Vec<Vec<u8>> {
     let create = wire::CreateRequest { path: "/ü".into(), ..wire::CreateRequest::default() };
     let register = wire::RegisterRequest {
         protocol_version: 1,
@@ -121,20 +159,47 @@ pub(super) fn wire_message_seeds() -> Vec<Vec<u8>> {
     let drop = wire::DropOrder { block_id: 7, generation: 1, only_bad: true };
     let order =
         wire::Order { order_id: 1, deadline_ms: 5000, kind: Some(wire::order::Kind::Drop(drop)) };
-    let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order] };
-    [
-        wire::NodeAddress::from(node).encode_to_vec(),
-        wire::AllocatedBlock::from(allocated).encode_to_vec(),
-        wire::BlockCommit::from(commit).encode_to_vec(),
-        wire::LocatedBlock::from(located).encode_to_vec(),
-        wire::FileStatus::from(status).encode_to_vec(),
+    let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order.clone()] };
+    let (id, generation) = (BlockId(7), Generation(1));
+    let read = ReadBlock { id, generation, offset: 65_536, length: 4096 };
+    let read = BlockRequest { trace: "4bf92f35".into(), operation: BlockOperation::Read(read) };
+    vec![
         create.encode_to_vec(),
         register.encode_to_vec(),
         heartbeat.encode_to_vec(),
         orders.encode_to_vec(),
+        wire::BlockRequest::from(read).encode_to_vec(),
+        order.encode_to_vec(),
     ]
-    .into_iter()
-    .enumerate()
-    .map(|(kind, message)| [&[kind as u8][..], &message].concat())
-    .collect()
+}
+
+/// Kinds 11 to 14.
+fn answers() -> Vec<Vec<u8>> {
+    let datanode = wire::DatanodeReport {
+        node: Some(node().into()),
+        node_uuid: vec![1; 16].into(),
+        ..wire::DatanodeReport::default()
+    };
+    let report = wire::ReportResponse {
+        cluster_id: vec![3; 16].into(),
+        datanodes: vec![datanode],
+        ..wire::ReportResponse::default()
+    };
+    let health = wire::BlockHealth::Healthy as i32;
+    let block = wire::FsckBlock { block_id: 7, health, ..wire::FsckBlock::default() };
+    let file = wire::FsckFile { health, blocks: vec![block], ..wire::FsckFile::default() };
+    let delete = wire::DeleteCommand { path: "/ü".into(), recursive: true };
+    let change = Some(wire::command::Change::Delete(delete));
+    let command = wire::Command { change, time_ms: 1, ..wire::Command::default() };
+    let found = wire::LocateResponse {
+        status: Some(status().into()),
+        blocks: vec![located().into()],
+        client_rack: "/r1".into(),
+    };
+    vec![
+        report.encode_to_vec(),
+        file.encode_to_vec(),
+        command.encode_to_vec(),
+        found.encode_to_vec(),
+    ]
 }

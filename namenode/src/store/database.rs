@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -51,30 +52,31 @@ impl Database {
         }
         let file =
             disk.open(&path, OpenMode::Write).map_err(failed("opening the database's file"))?;
-        let inner = redb::Builder::new()
-            .set_cache_size(options.cache_bytes)
-            .set_check_integrity_on_open(options.check_at_open)
-            .create_with_backend(DiskBackend(file))
-            .map_err(failed("opening the database"))?;
+        let inner = guarded("opening the database", || {
+            redb::Builder::new()
+                .set_cache_size(options.cache_bytes)
+                .set_check_integrity_on_open(options.check_at_open)
+                .create_with_backend(DiskBackend(file))
+        })?;
         Ok(Self { inner })
     }
 
     /// The state as of the last flush.
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         const WHAT: &str = "beginning to read";
-        let transaction = self.inner.begin_read().map_err(failed(WHAT))?;
-        let numbers = transaction.open_table(BOOKKEEPING).map_err(failed(WHAT))?;
+        let transaction = guarded(WHAT, || self.inner.begin_read())?;
+        let numbers = guarded(WHAT, || transaction.open_table(BOOKKEEPING))?;
         let found = number(&numbers, KEY_FORMAT_VERSION)?;
         if found != FORMAT_VERSION {
             return Err(StoreError::UnknownVersion { found, known: FORMAT_VERSION });
         }
         let mut tables = Vec::with_capacity(Table::COUNT);
         for table in Table::ALL {
-            tables.push(match transaction.open_table(definition(table)) {
-                Ok(open) => Some(open),
-                Err(TableError::TableDoesNotExist(_)) => None,
-                Err(error) => return Err(failed(WHAT)(error)),
-            });
+            tables.push(guarded(WHAT, || match transaction.open_table(definition(table)) {
+                Ok(open) => Ok(Some(open)),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error),
+            })?);
         }
         Ok(Snapshot {
             tables,
@@ -148,10 +150,10 @@ fn set_numbers(
 }
 
 fn number(numbers: &ReadOnlyTable<&'static str, u64>, key: &str) -> Result<u64, StoreError> {
-    let value = numbers.get(key).map_err(failed("reading the bookkeeping"))?;
-    value
-        .map(|value| value.value())
-        .ok_or_else(|| StoreError::DamagedStore { what: format!("its bookkeeping has no {key}") })
+    let value = guarded("reading the bookkeeping", || {
+        numbers.get(key).map(|value| value.map(|value| value.value()))
+    })?;
+    value.ok_or_else(|| StoreError::DamagedStore { what: format!("its bookkeeping has no {key}") })
 }
 
 /// The table's persistent name.
@@ -196,8 +198,10 @@ impl fmt::Debug for Snapshot {
 impl Snapshot {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let Some(open) = &self.tables[table.index()] else { return Ok(None) };
-        let value = open.get(key).map_err(failed("reading a key"))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        guarded("reading a key", || {
+            let value = open.get(key)?;
+            Ok::<_, redb::StorageError>(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 
     pub(super) fn scan(
@@ -208,13 +212,33 @@ impl Snapshot {
     ) -> Result<(), StoreError> {
         const WHAT: &str = "scanning a table";
         let Some(open) = &self.tables[table.index()] else { return Ok(()) };
-        for entry in open.range::<&[u8]>((from, Bound::Unbounded)).map_err(failed(WHAT))? {
-            let (key, value) = entry.map_err(failed(WHAT))?;
-            if visit(key.value(), value.value()).is_break() {
+        let mut entries = guarded(WHAT, || open.range::<&[u8]>((from, Bound::Unbounded)))?;
+        while let Some((key, value)) = guarded(WHAT, || entries.next().transpose())? {
+            let (key, value) =
+                guarded(WHAT, || Ok::<_, redb::StorageError>((key.value(), value.value())))?;
+            if visit(key, value).is_break() {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+/// Runs `step` of the engine below. It believes the pages it reads: over some that the medium changed it panics, and
+/// that is damage like any other, to be told and not to be guessed from a backtrace.
+fn guarded<T, E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+    step: impl FnOnce() -> Result<T, E>,
+) -> Result<T, StoreError> {
+    // Nothing of the engine is used again after this: whoever gets a `StoreError` stops.
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(done) => done.map_err(failed(what)),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no word");
+            let what = format!("{what} came upon pages that cannot be ({said})");
+            Err(StoreError::DamagedStore { what })
+        }
     }
 }
 

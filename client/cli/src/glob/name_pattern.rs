@@ -3,6 +3,10 @@
 
 /// Most alternatives that braces may stand for, lest `{a,b}{a,b}...` fills the memory.
 const ALTERNATIVES_MAX: usize = 1000;
+/// Longest pattern: each of its alternatives may be as long, and names have 255 bytes.
+const PATTERN_CHARS_MAX: usize = 1024;
+/// Deepest braces within braces: each level takes a part of the stack.
+const NESTING_MAX: usize = 32;
 
 /// A pattern, ready to match names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,12 @@ pub(crate) enum BadPattern {
     /// More than [`ALTERNATIVES_MAX`].
     #[error("braces stand for more than {ALTERNATIVES_MAX} alternatives")]
     TooManyAlternatives,
+    /// More than [`PATTERN_CHARS_MAX`].
+    #[error("{0} characters are more than {PATTERN_CHARS_MAX}")]
+    TooLong(usize),
+    /// More than [`NESTING_MAX`].
+    #[error("braces within braces, more than {NESTING_MAX} deep")]
+    TooDeep,
 }
 
 impl NamePattern {
@@ -49,8 +59,11 @@ impl NamePattern {
     /// If it is malformed.
     pub(crate) fn parse(text: &str) -> Result<Self, BadPattern> {
         let chars: Vec<char> = text.chars().collect();
+        if chars.len() > PATTERN_CHARS_MAX {
+            return Err(BadPattern::TooLong(chars.len()));
+        }
         let mut reader = Reader { chars: &chars, position: 0 };
-        Ok(Self { alternatives: reader.alternatives(false)? })
+        Ok(Self { alternatives: reader.alternatives(0)? })
     }
 
     /// Whether the whole of `name` matches.
@@ -66,8 +79,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads to the end, or within braces to their end, where a comma separates alternatives.
-    fn alternatives(&mut self, in_braces: bool) -> Result<Vec<Vec<Token>>, BadPattern> {
+    /// Reads to the end, or, that many braces `deep`, to their end, where a comma separates alternatives.
+    fn alternatives(&mut self, deep: usize) -> Result<Vec<Vec<Token>>, BadPattern> {
+        if deep > NESTING_MAX {
+            return Err(BadPattern::TooDeep);
+        }
+        let in_braces = deep > 0;
         let mut done = Vec::new();
         let mut current = vec![Vec::new()];
         while let Some(char) = self.next() {
@@ -80,7 +97,7 @@ impl Reader<'_> {
                     done.append(&mut current);
                     current = vec![Vec::new()];
                 }
-                '{' => current = product(&current, &self.alternatives(true)?)?,
+                '{' => current = product(&current, &self.alternatives(deep + 1)?)?,
                 '[' => append(&mut current, &self.class()?),
                 '*' => append(&mut current, &Token::AnyRun),
                 '?' => append(&mut current, &Token::AnyChar),
@@ -239,6 +256,11 @@ mod tests {
         let many = "{a,b}".repeat(10);
         assert_eq!(NamePattern::parse(&many), Err(BadPattern::TooManyAlternatives));
         assert!(NamePattern::parse(&"{a,b}".repeat(9)).is_ok());
+        assert_eq!(NamePattern::parse(&"a".repeat(1025)), Err(BadPattern::TooLong(1025)));
+        assert!(NamePattern::parse(&"a".repeat(1024)).is_ok());
+        let nested = |deep: usize| format!("{}a{}", "{".repeat(deep), "}".repeat(deep));
+        assert_eq!(NamePattern::parse(&nested(33)), Err(BadPattern::TooDeep));
+        assert!(NamePattern::parse(&nested(32)).is_ok());
     }
 
     #[test]

@@ -96,22 +96,22 @@ fn check_block(
 /// left of one that is closed.
 fn check_file(state: &Snapshot, id: InodeId, file: &FileRecord, found: &mut Findings) {
     let mut tree = FileTree::new();
-    let mut length = 0;
+    let mut length = 0_u64;
     let mut wrong = |what: String| found.add(Table::Blocks, format!("file {id}: {what}"));
     for position in 0..file.block_count {
         let index = index_for_readers(file, position);
         let Some(block) = state.blocks.get(&(id, index)) else {
             wrong(format!("there is no block {position}"));
-            continue;
+            break; // A damaged count may be anything.
         };
         let Some(seen) = seen(block) else {
             wrong(format!("block {position} is shown and has nothing to show"));
             continue;
         };
-        if length % file.block_bytes != 0 {
+        if !length.is_multiple_of(file.block_bytes) {
             wrong(format!("block {position} comes behind a short one"));
         }
-        length += seen.length;
+        length = length.saturating_add(seen.length);
         match seen.digest(block.block_id) {
             Ok(digest) => tree.push(&digest),
             Err(_) => wrong(format!("block {position} has no value")),

@@ -54,7 +54,7 @@ pub(super) fn check(
     let counters = &state.counters;
     if counters.next_inode <= last_inode
         || counters.next_block <= last_block
-        || counters.next_node != last_node + 1
+        || counters.next_node.checked_sub(1) != Some(last_node)
     {
         let last = format!("inode {last_inode}, block {last_block}, node {last_node}");
         found.add(Table::Meta, format!("{counters:?} would give an id again; last are {last}"));

@@ -73,8 +73,7 @@ pub(super) fn scan(
     let prefix = parent.0.to_be_bytes();
     let from = NameKey::new(parent, after);
     scan_records(tables, table, &prefix, Bound::Excluded(from.as_slice()), &mut |name, value| {
-        let name = std::str::from_utf8(name).map_err(|_| damaged(table, "a name is no UTF-8"))?;
-        visit(name, decode_inode(table, value)?)
+        visit(decode_name(table, name)?, decode_inode(table, value)?)
     })
 }
 
@@ -86,9 +85,18 @@ pub(super) fn scan_all(
 ) -> Result<(), StoreError> {
     scan_records(tables, table, &[], Bound::Unbounded, &mut |key, value| {
         let (parent, name) = super::split(table, key)?;
-        let name = std::str::from_utf8(name).map_err(|_| damaged(table, "a name is no UTF-8"))?;
+        let name = decode_name(table, name)?;
         visit(InodeId(u64::from_be_bytes(parent)), name, decode_inode(table, value)?)
     })
+}
+
+/// Whoever gets a name may build a key of it again: one that no key can hold is damage.
+fn decode_name(table: Table, name: &[u8]) -> Result<&str, StoreError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        let what = format!("a name has {} bytes, not 1 to {NAME_BYTES_MAX}", name.len());
+        return Err(damaged(table, what));
+    }
+    std::str::from_utf8(name).map_err(|_| damaged(table, "a name is no UTF-8"))
 }
 
 fn decode_inode(table: Table, value: &[u8]) -> Result<InodeId, StoreError> {

@@ -249,6 +249,8 @@ fn of_content(
     if index == 0 && FileDigest::from_slice(content.root_value).is_none() {
         return Err(wrong());
     }
+    let beyond = || damaged(Table::Blocks, format!("block {index} of {inode} is beyond any file"));
+    let offset = u64::from(index).checked_mul(file.block_bytes).ok_or_else(beyond)?;
     let nodes = |ids: &[u32]| ids.iter().map(|node| NodeId(*node)).collect();
     Ok(Block {
         id: BlockId(record.block_id),
@@ -257,7 +259,7 @@ fn of_content(
         chaining_value,
         inode,
         index,
-        offset: u64::from(index) * file.block_bytes,
+        offset,
         block_bytes: file.block_bytes,
         wanted: record.wanted,
         good: nodes(content.good),
