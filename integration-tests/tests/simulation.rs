@@ -38,7 +38,8 @@ fn the_fixed_seeds_keep_every_promise() {
 
 #[test]
 fn fresh_seeds_keep_every_promise() {
-    let count = std::env::var("DOLDAM_SIM_SEEDS").map_or(FRESH_DEFAULT, |text| text.parse().unwrap());
+    let count =
+        std::env::var("DOLDAM_SIM_SEEDS").map_or(FRESH_DEFAULT, |text| text.parse().unwrap());
     for _ in 0..count {
         let seed = SystemRandom.next_u64() >> 16;
         println!("seed {seed}");

@@ -150,18 +150,50 @@ fn requests() -> Vec<Vec<u8>> {
         address: "a:8030".into(),
         ..wire::RegisterRequest::default()
     };
+    let recovered = wire::RecoveredReplica {
+        order_id: 4,
+        block_id: 7,
+        generation: 1,
+        length: 4096,
+        group_values: vec![9; 32].into(),
+        first_root: vec![8; 32].into(),
+    };
     let heartbeat = wire::DatanodeMessage {
         node_id: 3,
         fingerprint: vec![0; 32].into(),
         buckets: vec![wire::BucketHash { bucket: 1, hash: vec![5; 32].into() }],
+        recovered: vec![recovered],
         ..wire::DatanodeMessage::default()
     };
     let drop = wire::DropOrder { block_id: 7, generation: 1, only_bad: true };
     let order =
         wire::Order { order_id: 1, deadline_ms: 5000, kind: Some(wire::order::Kind::Drop(drop)) };
-    let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order.clone()] };
+    let recover = wire::RecoverOrder {
+        block_id: 7,
+        generation: 2,
+        file_offset: 1 << 20,
+        block_bytes: 1 << 20,
+    };
+    let finish = wire::FinishOrder {
+        block_id: 7,
+        generation: 2,
+        file_offset: 1 << 20,
+        length: 4096,
+        chaining_value: vec![9; 32].into(),
+    };
+    let of_kind = |kind| wire::Order { kind: Some(kind), ..order.clone() };
+    let recover = of_kind(wire::order::Kind::Recover(recover));
+    let finish = of_kind(wire::order::Kind::Finish(finish));
+    let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order.clone(), recover, finish] };
     let (id, generation) = (BlockId(7), Generation(1));
-    let read = ReadBlock { id, generation, offset: 65_536, length: 4096 };
+    let read = ReadBlock {
+        id,
+        generation,
+        offset: 65_536,
+        length: 4096,
+        block_length: Some(80_000),
+        values_only: false,
+    };
     let read = BlockRequest { trace: "4bf92f35".into(), operation: BlockOperation::Read(read) };
     vec![
         create.encode_to_vec(),

@@ -6,6 +6,7 @@ use doldam_proto::id::{BlockId, NodeId};
 
 use super::assess::Assessment;
 use super::budget::Hand;
+use super::plan::is_on_rack_of;
 use super::queue::Place;
 use super::{RepairPlanner, Surroundings, trim};
 use crate::engine::cluster::{Node, Uptime};
@@ -224,7 +225,7 @@ impl RepairPlanner {
             }
             match judge(node, around.reserved, &request) {
                 Err(reason) => Some(reason.to_string()),
-                Ok(_) if only_spread && self.is_on_rack_of(id, block, around) => {
+                Ok(_) if only_spread && is_on_rack_of(id, block, around) => {
                     Some("stands in the rack that has all replicas".to_owned())
                 }
                 Ok(_) if self.drops.is_ordered(id, block.id) => {

@@ -198,7 +198,7 @@ impl RepairPlanner {
         let dropping = |node: &&Node| {
             let id = node.identity.id;
             self.drops.is_ordered(id, block.id)
-                || (only_spreads && self.is_on_rack_of(id, block, around))
+                || (only_spreads && is_on_rack_of(id, block, around))
         };
         let mut unfit: Vec<NodeId> =
             around.cluster.nodes().filter(dropping).map(|node| node.identity.id).collect();
@@ -212,21 +212,6 @@ impl RepairPlanner {
             }
         }
         None
-    }
-
-    /// Whether the node stands in a rack that a good replica of the block is in.
-    pub(super) fn is_on_rack_of(
-        &self,
-        node: NodeId,
-        block: &Block,
-        around: &Surroundings<'_>,
-    ) -> bool {
-        let rack = around.cluster.rack(node);
-        let is_there = |holder: &&NodeId| {
-            let stays = !around.cluster.mode(**holder).is_draining();
-            stays && around.cluster.rack(**holder) == rack
-        };
-        block.good.iter().any(|holder| is_there(&holder))
     }
 
     fn target_outside(
@@ -393,4 +378,14 @@ impl RepairPlanner {
             DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
         })
     }
+}
+
+/// Whether the node stands in a rack that a good replica of the block is in.
+pub(super) fn is_on_rack_of(node: NodeId, block: &Block, around: &Surroundings<'_>) -> bool {
+    let rack = around.cluster.rack(node);
+    let is_there = |holder: &&NodeId| {
+        let stays = !around.cluster.mode(**holder).is_draining();
+        stays && around.cluster.rack(**holder) == rack
+    };
+    block.good.iter().any(|holder| is_there(&holder))
 }

@@ -71,7 +71,9 @@ pub const fn is_entered() -> bool {
 /// Waits for the simulated time that the disk work before it takes; nothing where time is real, since that work has
 /// taken it.
 #[cfg(not(feature = "simulation"))]
-pub async fn pause() {}
+pub fn pause() -> std::future::Ready<()> {
+    std::future::ready(())
+}
 
 #[cfg(feature = "simulation")]
 pub use simulated::{is_entered, pause};
