@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId};
 use doldam_proto::id::{BlockId, Epoch, InodeId, NodeId};
@@ -50,6 +51,7 @@ pub(crate) struct Hub {
     leases: Mutex<Leases>,
     doubtful: Mutex<Vec<BlockId>>,
     repair: Mutex<(RepairStats, RecoveryStats)>,
+    has_abandoned: AtomicBool,
     messages: mpsc::Sender<NodeMessage>,
     /// The datanodes' streams.
     pub(crate) links: Links,
@@ -72,6 +74,7 @@ impl Hub {
             leases: Mutex::new(leases),
             doubtful: Mutex::default(),
             repair: Mutex::default(),
+            has_abandoned: AtomicBool::new(false),
             messages,
             links: Links::new(epoch),
         }
@@ -202,6 +205,16 @@ impl Hub {
 
     pub(crate) fn take_doubtful(&self) -> Vec<BlockId> {
         std::mem::take(&mut *self.doubtful.lock())
+    }
+
+    /// A visible file was taken from its writer, and may have to be recovered.
+    pub(crate) fn note_abandoned(&self) {
+        self.has_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there may be files to recover since the last time.
+    pub(crate) fn take_abandoned(&self) -> bool {
+        self.has_abandoned.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn set_repair(&self, stats: RepairStats, recovery: RecoveryStats) {
