@@ -235,6 +235,9 @@ impl Control {
         if overflowed {
             events.push(Event::Overflowed);
         }
+        if self.hub.take_abandoned() {
+            self.recovery.look_now();
+        }
     }
 
     fn tick(&mut self) {

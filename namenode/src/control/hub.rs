@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use doldam_proto::fingerprint::{Fingerprint, ReplicaId};
 use doldam_proto::id::{BlockId, Epoch, InodeId, NodeId};
@@ -54,6 +55,7 @@ pub(crate) struct Hub {
     doubtful: Mutex<Vec<BlockId>>,
     repair: Mutex<(RepairStats, RecoveryStats)>,
     maintenance_left: Mutex<BTreeMap<NodeId, u64>>,
+    has_abandoned: AtomicBool,
     messages: mpsc::Sender<NodeMessage>,
     questions: Questions,
     /// The datanodes' streams.
@@ -78,6 +80,7 @@ impl Hub {
             doubtful: Mutex::default(),
             repair: Mutex::default(),
             maintenance_left: Mutex::default(),
+            has_abandoned: AtomicBool::new(false),
             messages,
             questions,
             links: Links::new(epoch),
@@ -209,6 +212,16 @@ impl Hub {
 
     pub(crate) fn take_doubtful(&self) -> Vec<BlockId> {
         std::mem::take(&mut *self.doubtful.lock())
+    }
+
+    /// A visible file was taken from its writer, and may have to be recovered.
+    pub(crate) fn note_abandoned(&self) {
+        self.has_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there may be files to recover since the last time.
+    pub(crate) fn take_abandoned(&self) -> bool {
+        self.has_abandoned.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn set_repair(&self, stats: RepairStats, recovery: RecoveryStats) {

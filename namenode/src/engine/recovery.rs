@@ -179,6 +179,7 @@ impl RecoveryPlanner {
                     ProposalEnd::Refused => self.wait(now + RETRY_AFTER, inode, Vec::new()),
                 }
             }
+            Event::Proposed(Change::ExpireLease(_), _) => self.look_now(),
             // What was found comes with its own word; the rest is of no account here.
             Event::Answered(_, _, OrderEnd::Done)
             | Event::NodeConfirmed(_)
@@ -196,6 +197,11 @@ impl RecoveryPlanner {
             | Event::Proposed(..) => {}
         }
         Ok(())
+    }
+
+    /// There may be files to recover that are not known yet.
+    pub fn look_now(&mut self) {
+        self.look_at = Uptime::ZERO;
     }
 
     /// A datanode told what it has, or that it has nothing.

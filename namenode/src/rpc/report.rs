@@ -163,3 +163,31 @@ fn fingerprint(field: &'static str, bytes: &[u8]) -> Result<Fingerprint, BadMess
     let wrong = || BadMessage::new(field, format!("{} bytes, not 32", bytes.len()));
     Fingerprint::from_slice(bytes).ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_rule_of_what_was_recovered_names_its_field() {
+        let good = || wire::RecoveredReplica {
+            length: GROUP_BYTES + 1,
+            group_values: vec![1; 2 * VALUE_BYTES].into(),
+            ..wire::RecoveredReplica::default()
+        };
+        let known = recovered(good()).unwrap();
+        assert_eq!((known.groups.len(), known.first_root), (2, None));
+        assert_eq!(recovered(wire::RecoveredReplica::default()).unwrap().groups, []);
+        let field = |replica| recovered(replica).unwrap_err().field;
+        let length = BLOCK_BYTES_MAX + 1;
+        assert_eq!(field(wire::RecoveredReplica { length, ..good() }), "recovered.length");
+        for bytes in [VALUE_BYTES, 2 * VALUE_BYTES - 1, 2 * VALUE_BYTES + 1, 3 * VALUE_BYTES] {
+            let group_values = vec![1; bytes].into();
+            let replica = wire::RecoveredReplica { group_values, ..good() };
+            assert_eq!(field(replica), "recovered.group_values");
+        }
+        let first_root = vec![1; 31].into();
+        let replica = wire::RecoveredReplica { first_root, ..good() };
+        assert_eq!(field(replica), "recovered.first_root");
+    }
+}

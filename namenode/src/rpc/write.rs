@@ -216,6 +216,7 @@ impl Context {
         let (id, _) = request_of(request.request)?;
         let command = wire::AbandonCommand { inode_id: request.inode_id };
         self.driver.propose(Some(id), Change::Abandon(command)).await?;
+        self.hub.note_abandoned();
         self.hub.release_write(InodeId(request.inode_id));
         Ok(wire::AbandonResponse {})
     }

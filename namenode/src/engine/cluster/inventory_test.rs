@@ -170,3 +170,18 @@ fn answers_nobody_asked_for_say_nothing() {
     let answer = inventory.listing(ZERO, NODE, (1, &[]), &state(ours)).unwrap();
     assert_eq!(answer, (vec![], None));
 }
+
+#[test]
+fn each_generation_of_a_block_is_there_or_missing_by_itself() {
+    let ours = &[7];
+    let newer = ReplicaId { generation: Generation(2), ..replica(7) };
+    for order in [[newer, replica(7)], [replica(7), newer]] {
+        let (mut inventory, _) = asked_for_lists(&[], ours);
+        let (findings, _) = inventory.listing(ZERO, NODE, (7, &order), &state(ours)).unwrap();
+        assert_eq!(findings, [Finding::Unexpected(newer)]);
+    }
+    let (mut inventory, _) = asked_for_lists(&[], ours);
+    let (findings, _) = inventory.listing(ZERO, NODE, (7, &[newer]), &state(ours)).unwrap();
+    let missing = Finding::Missing(BlockId(7), Generation(1));
+    assert_eq!(findings, [Finding::Unexpected(newer), missing]);
+}

@@ -144,8 +144,17 @@ fn a_restart_begins_anew_and_late_answers_to_older_orders_say_nothing() {
     world.orders.extend(late);
     world.arrive(2); // What it stores is of an older generation.
     assert_eq!(world.closed(), None);
+    let late = world.orders.remove(2).unwrap();
+    world.arrive(0);
+    world.arrive(0);
+    assert_eq!(world.orders.len(), 2, "finish again");
+    world.orders.push_front(late);
+    world.arrive(0);
+    world.leave(NodeId(1));
+    world.poll();
+    assert_eq!(world.closed(), None, "node 2 has made nothing of this generation yet");
     world.settle();
-    assert_eq!(world.closed(), Some((2 * GROUP, nodes(&[1, 2]))));
+    assert_eq!(world.closed(), Some((2 * GROUP, nodes(&[2]))));
     let block = crate::engine::namespace::view::block(&world.tables, world.block).unwrap().unwrap();
     assert_eq!(block.generation, Generation(4));
 }

@@ -488,3 +488,18 @@ fn a_lower_replication_is_trimmed_and_a_higher_one_copied() {
     assert_eq!(replication(&mut world, 3), 3);
     assert_eq!(replication(&mut world, 1), 1);
 }
+
+#[test]
+fn a_part_of_a_finished_block_is_dropped_unless_its_holder_or_a_copy_may_need_it() {
+    let mut world = World::new(&["/a", "/b", "/c", "/d"]);
+    let block = world.file("/f", 3, &[1, 2]);
+    let open = |node| Event::Open(NodeId(node), block, Generation(1));
+    let actions = world.poll();
+    let copied_to = copies(&actions)[0].2;
+    world.event(open(copied_to));
+    world.event(open(1));
+    assert_eq!(drops(&world.poll()), [], "a copy is on its way, and node 1 counts");
+    let other = [3, 4].into_iter().find(|node| *node != copied_to).unwrap();
+    world.event(open(other));
+    assert_eq!(drops(&world.poll()), [(block.0, other)]);
+}

@@ -102,7 +102,12 @@ async fn a_path_that_is_being_written_can_be_taken_over_after_the_soft_limit() {
     let server = Server::start().await;
     let _node = FakeDatanode::join(&server, 1).await;
     let first = server.create("/f").await;
-    let try_it = || async { answer(server.client().create(server.create_request(2, "/f")).await) };
+    let try_it = || async {
+        // Without a block: the node falls silent as the clock is moved.
+        let request =
+            wire::CreateRequest { allocate_first: false, ..server.create_request(2, "/f") };
+        answer(server.client().create(request).await)
+    };
     server.clock.advance(Duration::from_millis(59_500));
     let held = try_it().await.unwrap_err();
     let holder = "client 1".to_owned();

@@ -68,6 +68,7 @@ impl Context {
         let command = BeginRecoveryCommand { inode_id: writer.inode.0 };
         let outcome = self.driver.propose(None, Change::BeginRecovery(command)).await?;
         self.hub.release_write(writer.inode);
+        self.hub.note_abandoned();
         match outcome.kind {
             Some(outcome::Kind::Recovery(begun)) => Ok(begun.block_id != 0),
             _ => Err(super::wrong_outcome()),
