@@ -82,7 +82,7 @@ fn content() -> Vec<u8> {
 }
 
 /// Whatever step a stop falls on, the first `length` bytes are there, to be gone on with or as a replica.
-fn still_has(fixture: &Fixture, content: &[u8], step: &str) {
+fn still_has(fixture: &Fixture, content: &[u8], step: u64) {
     fixture.store.sync_late();
     let held = fixture.store.state().held(key(9));
     let length = content.len();

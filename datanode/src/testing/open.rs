@@ -9,7 +9,7 @@ use doldam_proto::digest::BlockTree;
 use doldam_proto::id::{BlockId, Generation};
 use tempfile::TempDir;
 
-use super::{Fault, FaultyDisk, Operation, copy_tree, open_store, tree_of};
+use super::{FaultyDisk, copy_tree, open_store, tree_of};
 use crate::blocks::StoreError;
 use crate::blocks::partial::PartialReplica;
 use crate::blocks::recovery::Recovered;
@@ -122,40 +122,22 @@ pub(crate) fn finish(
     store.finish(store.begin_take_over(key(generation))?, finish_order(generation, content))
 }
 
-/// The node stops before each change of the disk, one after another: by a fault that strikes there, and a start from
-/// the files as they are then.
+/// The node stops before each change of the disk that `work` makes, one after another, and starts again from the files
+/// as they are then.
 pub(crate) fn at_every_step(
     setup: impl Fn(&Fixture),
     work: impl Fn(&Fixture),
-    check: impl Fn(Fixture, &str),
+    check: impl Fn(Fixture, u64),
 ) {
-    let steps = [
-        (Operation::Create, "writing/"),
-        (Operation::Write, "writing/"),
-        (Operation::Link, "writing/"),
-        (Operation::SetLength, "writing/"),
-        (Operation::Sync, ".data"),
-        (Operation::Sync, ".side"),
-        (Operation::SyncDir, "writing"),
-        (Operation::Rename, "writing/"),
-        (Operation::Rename, "blocks/"),
-        (Operation::SyncDir, "blocks/"),
-    ];
-    let mut struck = 0;
-    for (operation, path) in steps {
-        for after in 0..2 {
-            let fixture = fixture();
-            setup(&fixture);
-            // As a stop would leave it: nothing is undone after the fault.
-            fixture.disk.stop_at(Fault { operation, path, after, errno: 5 });
-            work(&fixture);
-            if !fixture.disk.has_stopped() {
-                break;
-            }
-            struck += 1;
-            let step = format!("{operation:?} {path} after {after}");
-            check(restarted(&fixture), &step);
+    for step in 0.. {
+        let fixture = fixture();
+        setup(&fixture);
+        fixture.disk.stop_after(step);
+        work(&fixture);
+        check(restarted(&fixture), step);
+        if !fixture.disk.has_stopped() {
+            assert!(step >= 3, "{step} steps");
+            return;
         }
     }
-    assert!(struck >= 3, "{struck} steps");
 }
