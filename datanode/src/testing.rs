@@ -150,8 +150,8 @@ pub(crate) struct FaultyDisk {
 #[derive(Default)]
 struct Shared {
     faults: Mutex<Vec<Fault>>,
-    /// Whether the next fault is the last thing that happens, and whether it happened.
-    stops: Mutex<(bool, bool)>,
+    /// Changes that still happen, if they end, and whether one did not.
+    changes_left: Mutex<(Option<u64>, bool)>,
     /// Bytes left on the disk, if it is bounded: shown as its space, and enforced.
     available: Mutex<Option<u64>>,
     syncs: AtomicU64,
@@ -166,15 +166,14 @@ impl FaultyDisk {
         self.shared.faults.lock().push(fault);
     }
 
-    /// Lets nothing change any more from where `fault` strikes: as if the process had been killed there.
-    pub(crate) fn stop_at(&self, fault: Fault) {
-        *self.shared.stops.lock() = (true, false);
-        self.fail(fault);
+    /// Lets nothing change any more after so many changes: as if the process had been killed there.
+    pub(crate) fn stop_after(&self, changes: u64) {
+        *self.shared.changes_left.lock() = (Some(changes), false);
     }
 
-    /// Whether that has happened.
+    /// Whether a change did not happen any more.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.shared.stops.lock().1
+        self.shared.changes_left.lock().1
     }
 
     /// Lets everything succeed again.
@@ -220,15 +219,20 @@ impl Shared {
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
         let path = path.to_string_lossy();
-        let dead = || io::Error::from_raw_os_error(5);
-        let mut stops = self.stops.lock();
-        if stops.1 && !matches!(operation, Operation::Read | Operation::List) {
-            return Err(dead());
+        if !matches!(operation, Operation::Read | Operation::List) {
+            let (left, has_stopped) = &mut *self.changes_left.lock();
+            match left {
+                Some(0) => {
+                    *has_stopped = true;
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+                Some(left) => *left -= 1,
+                None => {}
+            }
         }
         for fault in &mut *self.faults.lock() {
             if fault.operation == operation && path.contains(fault.path) {
                 if fault.after == 0 {
-                    stops.1 = stops.0;
                     return Err(io::Error::from_raw_os_error(fault.errno));
                 }
                 fault.after -= 1;

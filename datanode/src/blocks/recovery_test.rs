@@ -18,7 +18,7 @@ fn a_block_is_recovered_and_its_start_finished_also_over_restarts() {
             let mut fixture = fixture();
             drop(writer(&fixture.store, key(2), &content));
             if restarts > 0 {
-                fixture = restarted(&fixture);
+                fixture = restarted(fixture);
             }
             let found = recover(&fixture.store, 5).unwrap();
             let (tree, digest) = tree_of(0, &content);
@@ -27,7 +27,7 @@ fn a_block_is_recovered_and_its_start_finished_also_over_restarts() {
             let root = if length <= GROUP { digest.root_value } else { None };
             assert_eq!(found.first_root, root);
             if restarts > 1 {
-                fixture = restarted(&fixture);
+                fixture = restarted(fixture);
             }
             // Fenced, and remembered.
             let late = fixture.store.begin_take_over(key(4)).err().unwrap();
@@ -82,7 +82,7 @@ fn content() -> Vec<u8> {
 }
 
 /// Whatever step a stop falls on, the first `length` bytes are there, to be gone on with or as a replica.
-fn still_has(fixture: &Fixture, content: &[u8], step: &str) {
+fn still_has(fixture: &Fixture, content: &[u8], step: u64) {
     fixture.store.sync_late();
     let held = fixture.store.state().held(key(9));
     let length = content.len();
@@ -127,36 +127,42 @@ fn bytes_survive_a_stop_at_every_step_of_a_sync() {
     at_every_step(setup, work, |fixture, step| still_has(&fixture, &content, step));
 }
 
-#[test]
-fn bytes_survive_a_stop_at_every_step_of_going_on_with_what_was_left_or_a_replica() {
+/// What is there is gone on with behind its first `there` bytes, synced and published.
+fn check_going_on(setup: impl Fn(&Fixture), there: usize) {
     let content = content();
-    for cut in [content.len(), GROUP + 7] {
-        for is_open in [true, false] {
-            let setup = |fixture: &Fixture| {
-                if is_open {
-                    drop(writer(&fixture.store, key(1), &content));
-                } else {
-                    store_block(&fixture.store, key(1), &content, true);
-                }
-            };
-            let work = |fixture: &Fixture| {
-                let taken = take_over(&fixture.store, key(2), &content[..cut]);
-                let Ok((mut partial, _)) = taken else { return };
-                _ = partial.write(cut as u64, &[5; 100]);
-                _ = partial.file().sync();
-                let whole = [&content[..cut], &[5; 100]].concat();
-                let (tree, digest) = tree_of(0, &whole);
-                partial.advance(&tree, cut as u64);
-                _ = partial.publish(&tree, &digest, true);
-            };
-            at_every_step(setup, work, |fixture, step| {
-                if !is_open {
-                    fixture.store.verify(key(1), None).unwrap();
-                }
-                still_has(&fixture, &content[..cut], step);
-            });
+    let work = |fixture: &Fixture| {
+        let taken = take_over(&fixture.store, key(2), &content[..there]);
+        let Ok((mut partial, _)) = taken else { return };
+        _ = partial.write(there as u64, &[5; 100]);
+        _ = partial.file().sync();
+        let whole = [&content[..there], &[5; 100]].concat();
+        let (tree, digest) = tree_of(0, &whole);
+        partial.advance(&tree, there as u64);
+        _ = partial.publish(&tree, &digest, true);
+    };
+    at_every_step(setup, work, |fixture, step| {
+        if fixture.store.find(key(1)).is_ok() {
+            fixture.store.verify(key(1), None).unwrap();
         }
-    }
+        still_has(&fixture, &content[..there], step);
+    });
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_cutting_what_was_left_and_going_on() {
+    check_going_on(|fixture| drop(writer(&fixture.store, key(1), &content())), GROUP + 7);
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_an_append() {
+    let replica = |fixture: &Fixture| store_block(&fixture.store, key(1), &content(), true);
+    check_going_on(replica, content().len());
+}
+
+#[test]
+fn bytes_survive_a_stop_at_every_step_of_a_truncation() {
+    let replica = |fixture: &Fixture| store_block(&fixture.store, key(1), &content(), true);
+    check_going_on(replica, GROUP + 7);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn what_was_left_is_cut_renamed_and_gone_on_with() {
             let mut fixture = fixture();
             drop(writer(&fixture.store, key(1), &content[..left]));
             if restart {
-                fixture = restarted(&fixture);
+                fixture = restarted(fixture);
             }
             let (partial, tree) = take_over(&fixture.store, key(3), &content[..there]).unwrap();
             assert_eq!(tree.groups(), tree_of(0, &content[..there]).0.groups());
@@ -115,7 +115,7 @@ fn an_append_shares_the_file_of_the_replica_and_neither_changes_the_other() {
     drop(partial);
 
     // A start finds the replica in a longer file, and both are what they were.
-    let fixture = restarted(&fixture);
+    let fixture = restarted(fixture);
     let store = &fixture.store;
     store.verify(key(1), None).unwrap();
     assert!(read(store, key(2), written) == content[..written]);

@@ -384,6 +384,69 @@ async fn replicas_found_bad_are_reported_at_every_registration() {
     drop(datanode);
 }
 
+/// A folder with the first 70,000 bytes of block 1, as a writer left them that was killed.
+fn folder_with_open_block() -> (TempDir, Vec<u8>) {
+    let (dir, content) = (folder_with(0), bytes(70_000));
+    std::fs::write(dir.path().join("writing/0000000000000001_1@0.data"), &content).unwrap();
+    (dir, content)
+}
+
+#[tokio::test]
+async fn what_writers_left_is_told_at_every_registration_and_recovered_and_finished_by_order() {
+    let (dir, content) = folder_with_open_block();
+    let mut namenode = FakeNamenode::start(vec![]).await;
+    let datanode = start_in(dir, &[&namenode]).await;
+    for _ in 0..2 {
+        let mut stream = namenode.next_conversation().await;
+        let event = stream.until(|message| message.events.first().cloned()).await;
+        assert_eq!((event.block_id, event.kind()), (1, wire::replica_event::Kind::Open));
+        assert_eq!((event.generation, event.length), (1, 70_000));
+    }
+    let mut stream = namenode.next_conversation().await;
+    let (block_id, generation, block_bytes) = (1, 3, 1 << 20);
+    let recover = wire::RecoverOrder { block_id, generation, block_bytes, ..Default::default() };
+    stream.order(1, vec![(1, Kind::Recover(recover))]).await;
+    let found = stream.until(|message| message.recovered.first().cloned()).await;
+    assert_eq!((found.order_id, found.block_id, found.generation), (1, 1, 1));
+    assert_eq!((found.length, found.group_values.len()), (70_000, 64));
+
+    let digest = tree_of(0, &content[..66_000]).1;
+    let finish = wire::FinishOrder {
+        block_id,
+        generation,
+        length: 66_000,
+        chaining_value: digest.chaining_value.to_bytes(),
+        ..Default::default()
+    };
+    stream.order(1, vec![(2, Kind::Finish(finish))]).await;
+    let is_stored = |event: &wire::ReplicaEvent| event.kind() == wire::replica_event::Kind::Stored;
+    let stored = stream.until(|message| message.events.iter().find(|it| is_stored(it)).cloned());
+    let stored = stored.await;
+    assert_eq!((stored.generation, stored.length), (3, 66_000));
+    assert_eq!(stored.chaining_value, digest.chaining_value.to_bytes());
+    let held =
+        stream.until(|message| (message.replica_count == 1).then(|| message.volumes.clone()));
+    assert_eq!(held.await[0].used, 66_000);
+    drop(datanode);
+}
+
+#[tokio::test]
+async fn what_a_writer_left_is_dropped_by_order() {
+    let (dir, _) = folder_with_open_block();
+    let mut namenode = FakeNamenode::start(vec![]).await;
+    let datanode = start_in(dir, &[&namenode]).await;
+    let mut stream = namenode.next_conversation().await;
+    assert_eq!(stream.next().await.volumes[0].used, 70_000);
+    let (block_id, generation, only_bad) = (1, 1, false);
+    let drop_order = Kind::Drop(wire::DropOrder { block_id, generation, only_bad });
+    stream.order(1, vec![(1, drop_order)]).await;
+    assert!(stream.result_of(1).await.done);
+    stream.until(|message| (message.volumes[0].used == 0).then_some(())).await;
+    let left = std::fs::read_dir(datanode.dir.path().join("writing")).unwrap().count();
+    assert_eq!(left, 0);
+    drop(datanode);
+}
+
 #[tokio::test]
 async fn a_namenode_that_does_not_lead_or_does_not_answer_is_passed_over() {
     let not_leader = FsError::NotLeader { leader: String::new() };

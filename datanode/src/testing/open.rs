@@ -9,7 +9,7 @@ use doldam_proto::digest::BlockTree;
 use doldam_proto::id::{BlockId, Generation};
 use tempfile::TempDir;
 
-use super::{Fault, FaultyDisk, Operation, copy_tree, open_store, tree_of};
+use super::{FaultyDisk, open_store, tree_of};
 use crate::blocks::StoreError;
 use crate::blocks::partial::PartialReplica;
 use crate::blocks::recovery::Recovered;
@@ -37,10 +37,9 @@ pub(crate) fn fixture() -> Fixture {
     Fixture { dir, disk, store }
 }
 
-/// The node stops as it is and starts again: on a copy of its folder.
-pub(crate) fn restarted(fixture: &Fixture) -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    copy_tree(fixture.dir.path(), dir.path());
+/// The node starts again from what is in its folder.
+pub(crate) fn restarted(Fixture { dir, store, .. }: Fixture) -> Fixture {
+    drop(store); // It has the folder for itself.
     let disk = FaultyDisk::default();
     let store = open_store(disk.handle(), &[dir.path()]);
     Fixture { dir, disk, store }
@@ -122,40 +121,23 @@ pub(crate) fn finish(
     store.finish(store.begin_take_over(key(generation))?, finish_order(generation, content))
 }
 
-/// The node stops before each change of the disk, one after another: by a fault that strikes there, and a start from
-/// the files as they are then.
+/// The node stops before each change of the disk that `work` makes, one after another, and starts again from the files
+/// as they are then.
 pub(crate) fn at_every_step(
     setup: impl Fn(&Fixture),
     work: impl Fn(&Fixture),
-    check: impl Fn(Fixture, &str),
+    check: impl Fn(Fixture, u64),
 ) {
-    let steps = [
-        (Operation::Create, "writing/"),
-        (Operation::Write, "writing/"),
-        (Operation::Link, "writing/"),
-        (Operation::SetLength, "writing/"),
-        (Operation::Sync, ".data"),
-        (Operation::Sync, ".side"),
-        (Operation::SyncDir, "writing"),
-        (Operation::Rename, "writing/"),
-        (Operation::Rename, "blocks/"),
-        (Operation::SyncDir, "blocks/"),
-    ];
-    let mut struck = 0;
-    for (operation, path) in steps {
-        for after in 0..2 {
-            let fixture = fixture();
-            setup(&fixture);
-            // As a stop would leave it: nothing is undone after the fault.
-            fixture.disk.stop_at(Fault { operation, path, after, errno: 5 });
-            work(&fixture);
-            if !fixture.disk.has_stopped() {
-                break;
-            }
-            struck += 1;
-            let step = format!("{operation:?} {path} after {after}");
-            check(restarted(&fixture), &step);
+    for step in 0.. {
+        let fixture = fixture();
+        setup(&fixture);
+        fixture.disk.stop_after(step);
+        work(&fixture);
+        let has_stopped = fixture.disk.has_stopped();
+        check(restarted(fixture), step);
+        if !has_stopped {
+            assert!(step >= 3, "{step} steps");
+            return;
         }
     }
-    assert!(struck >= 3, "{struck} steps");
 }
