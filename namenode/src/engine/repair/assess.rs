@@ -108,10 +108,9 @@ impl Assessment {
             Standing::Dead => self.dead.push(node),
         }
         match mode {
-            Mode::InService => {}
             Mode::Draining { .. } if standing.is_present() => self.draining.push(node),
             Mode::Maintenance { .. } if !standing.is_lost() => self.leaving.push(node),
-            Mode::Draining { .. } | Mode::Maintenance { .. } => {}
+            Mode::InService | Mode::Draining { .. } | Mode::Maintenance { .. } => {}
         }
     }
 

@@ -59,7 +59,9 @@ impl RepairPlanner {
         let needed = assessment.copies_needed().saturating_sub(under_way);
         let is_leaving = self.removing.contains_key(&id);
         let removal = trim::removal(&assessment, around.cluster, self.moved_from(id));
-        let removal = removal.filter(|_| under_way == 0 && !is_leaving);
+        // While another replica may be about to leave, the set is not sure: what comes of that is told.
+        let may_remove = under_way == 0 && !is_leaving && !self.is_doubted(id);
+        let removal = removal.filter(|_| may_remove);
         if is_leaving {
             self.queue.watch(id, health);
         } else if needed > 0 {
@@ -198,7 +200,7 @@ impl RepairPlanner {
         let dropping = |node: &&Node| {
             let id = node.identity.id;
             self.drops.is_ordered(id, block.id)
-                || (only_spreads && self.is_on_rack_of(id, block, around))
+                || (only_spreads && rack_repair::is_on_rack_of(id, &block.good, around.cluster))
         };
         let mut unfit: Vec<NodeId> =
             around.cluster.nodes().filter(dropping).map(|node| node.identity.id).collect();
@@ -212,21 +214,6 @@ impl RepairPlanner {
             }
         }
         None
-    }
-
-    /// Whether the node stands in a rack that a good replica of the block is in.
-    pub(super) fn is_on_rack_of(
-        &self,
-        node: NodeId,
-        block: &Block,
-        around: &Surroundings<'_>,
-    ) -> bool {
-        let rack = around.cluster.rack(node);
-        let is_there = |holder: &&NodeId| {
-            let stays = !around.cluster.mode(**holder).is_draining();
-            stays && around.cluster.rack(**holder) == rack
-        };
-        block.good.iter().any(|holder| is_there(&holder))
     }
 
     fn target_outside(
