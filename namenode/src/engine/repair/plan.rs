@@ -12,7 +12,10 @@ use super::drops::{Drop, DropReason};
 use super::intake::this_generation;
 use super::task::{CopyReason, CopyTask};
 use super::trim::Removal;
-use super::{Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, drain, trim};
+use super::{
+    Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, drain, rack_repair,
+    trim,
+};
 use crate::engine::cluster::{Cluster, Node, Uptime};
 use crate::engine::namespace::view::{self, Block};
 use crate::engine::placement::{Chance, PlacementRequest, RackAware, place};
