@@ -6,9 +6,8 @@ use doldam_proto::id::{BlockId, NodeId};
 
 use super::assess::Assessment;
 use super::budget::Hand;
-use super::plan::is_on_rack_of;
 use super::queue::Place;
-use super::{RepairPlanner, Surroundings, trim};
+use super::{RepairPlanner, Surroundings, rack_repair, trim};
 use crate::engine::cluster::{Node, Uptime};
 use crate::engine::namespace::view::{self, Block};
 use crate::engine::placement::PlacementRequest;
@@ -225,7 +224,10 @@ impl RepairPlanner {
             }
             match judge(node, around.reserved, &request) {
                 Err(reason) => Some(reason.to_string()),
-                Ok(_) if only_spread && is_on_rack_of(id, block, around) => {
+                Ok(_)
+                    if only_spread
+                        && rack_repair::is_on_rack_of(id, &block.good, around.cluster) =>
+                {
                     Some("stands in the rack that has all replicas".to_owned())
                 }
                 Ok(_) if self.drops.is_ordered(id, block.id) => {

@@ -377,3 +377,15 @@ fn a_stray_replica_is_not_dropped_while_another_copy_comes_to_its_node() {
     let actions = world.poll();
     assert_eq!((copies(&actions), drops(&actions)), (vec![(block.0, 1, 4)], vec![]));
 }
+
+#[test]
+fn no_surplus_leaves_a_set_that_another_replica_is_about_to_leave() {
+    let mut world = World::new(&["/a", "/a", "/a"]);
+    let block = world.file("/f", 2, &[1, 2, 3]);
+    world.event(Event::Dropped(NodeId(3), block, Generation(1)));
+    let changes = proposals(&world.poll());
+    assert_eq!(changes, [remove(block, 3)]);
+    world.carry_out(remove(block, 3));
+    assert_eq!(proposals(&world.poll()), []);
+    assert_eq!(world.good(block), set(&[1, 2]));
+}

@@ -12,7 +12,10 @@ use super::drops::{Drop, DropReason};
 use super::intake::this_generation;
 use super::task::{CopyReason, CopyTask};
 use super::trim::Removal;
-use super::{Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, drain, trim};
+use super::{
+    Action, DROPS_AT_ONCE, RepairPlanner, SHORT_ORDER_TIMEOUT, Surroundings, drain, rack_repair,
+    trim,
+};
 use crate::engine::cluster::{Cluster, Node, Uptime};
 use crate::engine::namespace::view::{self, Block};
 use crate::engine::placement::{Chance, PlacementRequest, RackAware, place};
@@ -59,7 +62,9 @@ impl RepairPlanner {
         let needed = assessment.copies_needed().saturating_sub(under_way);
         let is_leaving = self.removing.contains_key(&id);
         let removal = trim::removal(&assessment, around.cluster, self.moved_from(id));
-        let removal = removal.filter(|_| under_way == 0 && !is_leaving);
+        // While another replica may be about to leave, the set is not sure: what comes of that is told.
+        let may_remove = under_way == 0 && !is_leaving && !self.is_doubted(id);
+        let removal = removal.filter(|_| may_remove);
         if is_leaving {
             self.queue.watch(id, health);
         } else if needed > 0 {
@@ -198,7 +203,7 @@ impl RepairPlanner {
         let dropping = |node: &&Node| {
             let id = node.identity.id;
             self.drops.is_ordered(id, block.id)
-                || (only_spreads && is_on_rack_of(id, block, around))
+                || (only_spreads && rack_repair::is_on_rack_of(id, &block.good, around.cluster))
         };
         let mut unfit: Vec<NodeId> =
             around.cluster.nodes().filter(dropping).map(|node| node.identity.id).collect();
@@ -378,14 +383,4 @@ impl RepairPlanner {
             DropReason::Bad | DropReason::Unowned => !assessment.live.is_empty(),
         })
     }
-}
-
-/// Whether the node stands in a rack that a good replica of the block is in.
-pub(super) fn is_on_rack_of(node: NodeId, block: &Block, around: &Surroundings<'_>) -> bool {
-    let rack = around.cluster.rack(node);
-    let is_there = |holder: &&NodeId| {
-        let stays = !around.cluster.mode(**holder).is_draining();
-        stays && around.cluster.rack(**holder) == rack
-    };
-    block.good.iter().any(|holder| is_there(&holder))
 }

@@ -14,6 +14,13 @@ pub fn needs_spreading(holders: &[NodeId], cluster: &Cluster) -> bool {
         && cluster.takers().any(|node| node.identity.rack != rack)
 }
 
+/// Whether the node stands in a rack that one of the holders which stay is in.
+pub fn is_on_rack_of(node: NodeId, holders: &[NodeId], cluster: &Cluster) -> bool {
+    let rack = cluster.rack(node);
+    let stays = |holder: &&NodeId| !cluster.mode(**holder).is_draining();
+    holders.iter().filter(stays).any(|holder| cluster.rack(*holder) == rack)
+}
+
 /// Whether the holders stand in as many racks as before if one of them is replaced, or at least in two.
 pub fn keeps_spread(holders: &[NodeId], from: NodeId, to: NodeId, cluster: &Cluster) -> bool {
     let before = cluster.racks(holders).len();

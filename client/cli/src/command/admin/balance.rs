@@ -36,7 +36,7 @@ pub(crate) struct BalanceArgs {
     #[arg(long, short, default_value = "10", value_name = "PERCENT", value_parser = parse_percent)]
     threshold: u32,
 
-    /// Bytes per second of all moves together [default: the namenode's balance_bytes_per_sec].
+    /// Bytes per second of all moves together [default: as the namenode is set].
     #[arg(long, short, value_name = "SIZE", value_parser = parse_bytes)]
     bandwidth: Option<u64>,
 
