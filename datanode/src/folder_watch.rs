@@ -64,7 +64,12 @@ impl Watch {
         }
         self.take_out().await;
         let mut let_go = LetGo::default();
-        while !let_go.is_over(self.node.seams.clock.now(), self.node.membership.is_connected()) {
+        loop {
+            let (now, heard) = (self.node.seams.clock.now(), self.node.membership.is_connected());
+            let left = self.node.store.state().inventory.withdrawn_count();
+            if let_go.is_over(now, heard, left) {
+                break;
+            }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
         self.look_again().await;

@@ -127,7 +127,7 @@ async fn each_folder_is_walked_by_itself_and_a_failed_one_not_at_all() {
     assert!(!node.dir.path().join("SCRUB").exists());
 }
 
-/// Not a test of anything: prints how fast this machine verifies, for `docs/reliability.md`.
+/// Not a test of anything: prints how fast this machine verifies.
 #[test]
 #[ignore = "measures; to be run alone, in a release build"]
 fn time_to_scrub() {

@@ -3,7 +3,7 @@
 //! They are withdrawn: the node no longer vouches for them, so the namenode, which sees them leave the inventory, has
 //! them copied from other nodes. Nothing of them is touched, and whoever asks for one still gets it if the disk
 //! gives it. If a folder cannot be written but can be read, it may hold the last copy of a block, which nobody else can
-//! know of. So what the namenode has not let go after a while (by the order to drop what was withdrawn, which it
+//! know of. So what the namenode does not let go (by the order to drop what was withdrawn, which it
 //! gives only if there is a live good replica elsewhere) is verified, and vouched for again if it is whole: then it
 //! can be copied from here.
 
