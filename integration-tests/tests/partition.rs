@@ -157,7 +157,8 @@ fn a_client_that_is_cut_off_is_told_so_in_time_and_leaves_nothing_half_written()
 fn cuts_of_any_wires_while_many_clients_work_lose_nothing() {
     sandbox::run(sandbox::NETWORK, || async {
         let cluster = cluster().await;
-        let load = Load { writers: 3, readers: 2, ..Load::default() };
+        // Small: a block that meets a silent wire may take its writer many seconds.
+        let load = Load { writers: 4, readers: 2, bytes_max: 100_000, ..Load::default() };
         let workload = Workload::start(7, load, async || patient_client(&cluster).await).await;
         for round in 0..DATANODES {
             let (one, other) = (Host::Datanode(round), Host::Datanode((round + 1) % DATANODES));
@@ -167,9 +168,9 @@ fn cuts_of_any_wires_while_many_clients_work_lose_nothing() {
                 2 => network(&cluster).cut(one, other),
                 _ => network(&cluster).cut_one_way(Host::Namenode, one),
             }
-            let goal = workload.changes() + 10;
+            let goal = workload.changes() + 3;
             cluster
-                .until("clients get ten changes made", || async {
+                .until("clients get three changes made", || async {
                     workload.assert_no_violation();
                     (workload.changes() >= goal).then_some(())
                 })

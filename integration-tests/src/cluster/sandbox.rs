@@ -1,10 +1,9 @@
 //! A test in a world of its own: its mounts, its networks and its processes are seen by nobody else and end with it,
 //! whatever happens.
 //!
-//! The test's executable starts itself again, for this one test, in new namespaces of mounts, processes and, if it needs them,
-//! networks
-//! (`unshare`, as root). The first process of a process namespace takes all others with it when it ends, and the
-//! kernel takes back mounts, loop devices and networks that nobody uses any more.
+//! The test's executable starts itself again, for this one test, in new namespaces of mounts, processes and, if it
+//! needs them, networks (`unshare`, as root). The first process of a process namespace takes all others with it when
+//! it ends, and the kernel takes back mounts, loop devices and networks that nobody uses any more.
 //!
 //! Where the machine does not allow it the test says so on standard error and does nothing, unless
 //! `DOLDAM_TEST_SANDBOX=required` asks for a failure, as `.ci/run` does.

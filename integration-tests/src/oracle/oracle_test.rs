@@ -1,3 +1,5 @@
+//! Tests of the oracle: what it must accept, and what it must not.
+
 use std::collections::BTreeMap;
 
 use super::history::{Change, Content, History};

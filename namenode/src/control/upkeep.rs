@@ -94,7 +94,8 @@ impl Upkeep {
         match change {
             Change::CollectGarbage(_) => {
                 self.collecting = false;
-                self.collect(driver, hub).filter(|_| more)
+                // If not, the next tick looks: what came meanwhile must be proposed where it is noted as under way.
+                if more { self.collect(driver, hub) } else { None }
             }
             Change::ForgetRequests(_) => {
                 self.forgetting = false;

@@ -1,5 +1,6 @@
 //! A cluster of processes of its own, that a measurement may kill and stop. All of them end when it is dropped.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ use crate::session::Session;
 /// How long anything may take that has to come true before a measurement goes on.
 const TRUE_WITHIN: Duration = Duration::from_mins(5);
 /// Between two looks whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A server: the command that starts it, and the process while it runs.
 struct Server {
@@ -74,6 +75,8 @@ pub(super) struct Cluster<'a> {
     session: &'a Session,
     /// `HOST:PORT` of the namenode.
     address: String,
+    /// `HOST:PORT` of each datanode.
+    addresses: Vec<String>,
     namenode: Server,
     datanodes: Vec<Server>,
     folder: PathBuf,
@@ -100,22 +103,22 @@ impl<'a> Cluster<'a> {
             command.arg("--config").arg(&config).arg(kind).arg("--dir").arg(folder.join(dir));
             command
         };
-        // Taken and given up again: nobody else gets it within the moment until the server takes it.
-        let taken = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = taken.map_err(CommandError::local("listen at", "127.0.0.1"))?.to_string();
+        let mut addresses = free_addresses(datanodes + 1)?;
+        let address = addresses.remove(0);
         let mut namenode = command("namenode", "namenode");
         namenode.args(["--listen", &address]);
         let namenode = Server::start(namenode, &folder.join("namenode.log"))?;
         let mut servers = Vec::new();
-        for index in 0..datanodes {
+        for (index, listen) in addresses.iter().enumerate() {
             let name = format!("datanode-{index}");
             let mut datanode = command("datanode", &name);
-            datanode.args(["--listen", "127.0.0.1:0", "--namenode", &address]);
+            datanode.args(["--listen", listen, "--namenode", &address]);
             servers.push(Server::start(datanode, &folder.join(format!("{name}.log")))?);
         }
         let folder = folder.to_owned();
-        let cluster = Self { session, address, namenode, datanodes: servers, folder };
-        cluster.wait_until_live(datanodes).await?;
+        let datanodes = servers;
+        let cluster = Self { session, address, addresses, namenode, datanodes, folder };
+        cluster.wait_until_live(cluster.datanodes.len()).await?;
         Ok(cluster)
     }
 
@@ -133,6 +136,15 @@ impl<'a> Cluster<'a> {
             std::fs::read_dir(writing).is_ok_and(|mut entries| entries.next().is_some())
         };
         (0..self.datanodes.len()).find(is_busy).unwrap_or(0)
+    }
+
+    /// Bytes of the replicas on a datanode.
+    pub(super) async fn held(&self, datanode: usize) -> Result<u64, CommandError> {
+        let report = self.client().await?.report().await;
+        let report = report.map_err(CommandError::cluster("ask", &self.address))?;
+        let mut nodes = report.datanodes.iter();
+        let node = nodes.find(|node| node.node.address == self.addresses[datanode]);
+        Ok(node.map_or(0, |node| node.used))
     }
 
     /// Does `fault` to a datanode.
@@ -196,4 +208,14 @@ impl<'a> Cluster<'a> {
             next_step: format!("see the logs in {}", self.folder.display()),
         })
     }
+}
+
+/// Addresses of this machine: taken and given up again; nobody else gets them within the moment until the servers do.
+fn free_addresses(count: usize) -> Result<Vec<String>, CommandError> {
+    let taken: io::Result<Vec<TcpListener>> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let addresses = taken.and_then(|taken| {
+        taken.iter().map(|listener| listener.local_addr().map(|it| it.to_string())).collect()
+    });
+    addresses.map_err(CommandError::local("listen at", "127.0.0.1"))
 }

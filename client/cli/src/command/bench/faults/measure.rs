@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use doldam_client::{Client, ClientError, GetOptions, PutOptions, WriteOptions};
+use doldam_client::{Client, ClientError, ClusterReport, GetOptions, PutOptions, WriteOptions};
 use doldam_runtime::clock::Uptime;
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
@@ -148,29 +149,29 @@ impl<'a> Measurements<'a> {
         Ok(())
     }
 
-    /// A datanode is killed and not started again until what it held is copied.
+    /// A datanode is killed and not started again until what it held is copied: once with nobody else at work, once
+    /// during a put.
     pub(super) async fn repair(&mut self) -> Result<(), CommandError> {
         let client = self.cluster.client().await?;
         self.put(&client, "/file").await?;
-        let quiet = self.put(&client, "/other").await?;
-        let before = self.report(&client).await?;
-        let held = before.first().copied().unwrap_or_default();
+        let held = self.cluster.held(0).await?;
         let killed = self.session.now();
         self.cluster.hurt(0, Fault::Killed)?;
-        let begun =
-            self.cluster.until("repair starts", |report| report.repairs_running > 0).await?;
-        let busy = self.put(&client, "/other").await?;
+        let begun = self.repair_starts().await?;
+        self.cluster.wait_until_whole().await?;
+        let rate = megabytes_per_second(held, self.session.seconds_since(begun));
+        self.cluster.mend(0, Fault::Killed).await?;
+        let bare = self.write_synced("bare").await?;
+
+        // What came back is surplus and may be gone: fresh files are on all nodes again.
+        self.put(&client, "/file").await?;
+        let quiet = self.put(&client, "/other").await?;
+        self.cluster.hurt(0, Fault::Killed)?;
+        self.repair_starts().await?;
+        let busy = self.put(&client, "/another").await?;
         self.cluster.wait_until_whole().await?;
         self.cluster.mend(0, Fault::Killed).await?;
 
-        // Once more, with nobody else at work.
-        self.cluster.hurt(0, Fault::Killed)?;
-        let idle = self.cluster.until("repair starts", |report| report.repairs_running > 0).await?;
-        self.cluster.wait_until_whole().await?;
-        let took = self.session.seconds_since(idle);
-        self.cluster.mend(0, Fault::Killed).await?;
-        let bare = self.write_synced("bare").await?;
-        let rate = megabytes_per_second(held, took);
         self.note("repair starts after", "s", begun.saturating_sub(killed).as_secs_f64());
         self.note("repair, nobody else at work", "MB/s", rate);
         self.note("bare write and sync of a file", "MB/s", bare);
@@ -181,11 +182,15 @@ impl<'a> Measurements<'a> {
         Ok(())
     }
 
-    /// Bytes that each datanode holds.
-    async fn report(&self, client: &Client) -> Result<Vec<u64>, CommandError> {
-        let report = client.report().await;
-        let report = report.map_err(CommandError::cluster("ask", "the namenode"))?;
-        Ok(report.datanodes.iter().map(|node| node.used).collect())
+    /// Waits until a copy is under way, or all are done already; returns when that was.
+    async fn repair_starts(&self) -> Result<Uptime, CommandError> {
+        let lacked = AtomicBool::new(false);
+        let begun = |report: &ClusterReport| {
+            let lacks = report.under_replicated > 0;
+            let is_done = !lacks && lacked.fetch_or(lacks, Ordering::Relaxed);
+            report.repairs_running > 0 || is_done
+        };
+        self.cluster.until("repair starts", begun).await
     }
 
     /// Stores the file; returns its rate in MB/s.
