@@ -91,7 +91,9 @@ impl Upkeep {
         match change {
             Change::CollectGarbage(_) => {
                 self.collecting = false;
-                self.collect(driver, hub).filter(|_| more)
+                // What came meanwhile waits for the next tick. To ask for it and then not to propose it would leave
+                // `collecting` set for ever.
+                if more { self.collect(driver, hub) } else { None }
             }
             Change::ForgetRequests(_) => {
                 self.forgetting = false;
