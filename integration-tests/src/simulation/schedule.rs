@@ -129,7 +129,7 @@ fn make(world: &World, trouble: Trouble, chance: &SeededRandom) {
         | Trouble::Refusals => trouble_network(world, trouble, chance),
         Trouble::Flip => flip(world, chance),
         Trouble::ClockJump => {
-            world.jump(server, HOUR_MS - i64::from(chance.below(7_200_000) as u32))
+            world.jump(server, HOUR_MS - i64::from(chance.below(7_200_000) as u32));
         }
         Trouble::DieAtDisk
         | Trouble::ReadErrors
