@@ -113,7 +113,7 @@ pub fn run(options: Options) -> Run {
     let result = runtime.block_on(async {
         trace.start();
         let result = scenario::run(options.seed, &trace).await;
-        let result = match panics.take() {
+        let result = match panics.first() {
             Some(panic) => Err(Violation::new("nothing panics", panic)),
             None => result,
         };

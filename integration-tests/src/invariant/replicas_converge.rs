@@ -8,6 +8,9 @@ use doldam_client::{BlockHealth, FsckFile};
 use super::{Copy, replica_copies};
 use crate::simulation::world::World;
 
+/// Checks it.
+///
+/// # Errors
 /// Why it is not so yet.
 pub fn check(world: &World, files: &[FsckFile]) -> Result<(), String> {
     let copies = replica_copies(world);

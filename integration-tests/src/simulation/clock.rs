@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use doldam_runtime::clock::{Clock, Uptime};
 use tokio::time::Instant;
@@ -31,7 +30,8 @@ impl Clock for SimClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since = Duration::as_millis(&self.began.elapsed()) as i64;
-        (WALL_START_MS + since + self.jumped_ms.load(Ordering::Relaxed)).max(0) as u64
+        let since = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX / 2);
+        let wall = WALL_START_MS + since + self.jumped_ms.load(Ordering::Relaxed);
+        wall.unsigned_abs() // It never jumps as far as 1970.
     }
 }

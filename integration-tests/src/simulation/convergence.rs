@@ -149,7 +149,10 @@ impl Actor {
                 Err(_) => false,
             };
             let change = Change::Delete { path, recursive: false };
-            while !is_there {
+            if is_there {
+                continue;
+            }
+            loop {
                 let answer = self.change(client, &change, Durability::All).await;
                 self.note(&change, answer)?;
                 if answer == Answer::Done {

@@ -159,7 +159,10 @@ impl Machine {
             return false;
         }
         let (offset, bit) = (self.chance.below(content.len()), self.chance.below(8) as u8);
-        self.trace.line(&self.name, format_args!("flips bit {bit} of byte {offset} of {path:?}"));
+        self.trace.line(
+            &self.name,
+            format_args!("flips bit {bit} of byte {offset} of {}", path.display()),
+        );
         content.flip(offset, bit);
         true
     }
@@ -225,7 +228,7 @@ impl Disk for SimDisk {
                 None => Err(ErrorKind::NotFound.into()),
             };
         }
-        let mut state = self.change(format_args!("create {path:?}"))?;
+        let mut state = self.change(format_args!("create {}", path.display()))?;
         if state.names.get(path).is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -235,7 +238,9 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change(format_args!("rename {from:?} {to:?}"))?.names.rename(from, to)
+        self.change(format_args!("rename {} {}", from.display(), to.display()))?
+            .names
+            .rename(from, to)
     }
 
     fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
@@ -243,7 +248,7 @@ impl Disk for SimDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.change(format_args!("remove {path:?}"))?;
+        let mut state = self.change(format_args!("remove {}", path.display()))?;
         match state.names.get(path) {
             Some(Entry::File(_)) => state.names.remove(path),
             Some(Entry::Folder) => Err(ErrorKind::IsADirectory.into()),
@@ -252,15 +257,15 @@ impl Disk for SimDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.change(format_args!("create folder {path:?}"))?.names.create_folders(path)
+        self.change(format_args!("create folder {}", path.display()))?.names.create_folders(path)
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.change(format_args!("remove folder {path:?}"))?.names.remove_folders(path)
+        self.change(format_args!("remove folder {}", path.display()))?.names.remove_folders(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.change(format_args!("sync folder {path:?}"))?;
+        let mut state = self.change(format_args!("sync folder {}", path.display()))?;
         pace::owe(state.faults.slow);
         state.names.sync(path)
     }
@@ -295,7 +300,7 @@ impl Disk for SimDisk {
     }
 
     fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
-        let mut state = self.change(format_args!("lock {path:?}"))?;
+        let mut state = self.change(format_args!("lock {}", path.display()))?;
         state.names.folder(path)?;
         if state.locks.get(path).is_some_and(|holder| holder.is_alive()) {
             return Err(ErrorKind::WouldBlock.into());
@@ -334,7 +339,7 @@ struct SimFile {
 impl SimFile {
     fn sync(&self) -> io::Result<()> {
         let path = &self.path;
-        let mut state = self.disk.change(format_args!("sync {path:?}"))?;
+        let mut state = self.disk.change(format_args!("sync {}", path.display()))?;
         pace::owe(state.faults.slow);
         match &mut state.faults.sync_fails_after {
             Some(0) => {
@@ -360,7 +365,7 @@ impl DiskFile for SimFile {
             self.disk
                 .machine
                 .trace
-                .line(&self.disk.machine.name, format_args!("cannot read {path:?}"));
+                .line(&self.disk.machine.name, format_args!("cannot read {}", path.display()));
             return Err(io::Error::other("the simulated medium cannot be read"));
         }
         Ok(self.inode.lock().read(buffer, offset))
@@ -371,7 +376,8 @@ impl DiskFile for SimFile {
             return Err(ErrorKind::PermissionDenied.into());
         }
         let (path, count) = (&self.path, bytes.len());
-        let mut state = self.disk.change(format_args!("write {path:?} {offset}+{count}"))?;
+        let mut state =
+            self.disk.change(format_args!("write {} {offset}+{count}", path.display()))?;
         let mut content = self.inode.lock();
         let before = content.stored_bytes();
         let grows = (offset + count as u64).saturating_sub(content.len());
@@ -388,7 +394,8 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let path = &self.path;
-        let _state = self.disk.change(format_args!("set length of {path:?} to {bytes}"))?;
+        let _state =
+            self.disk.change(format_args!("set length of {} to {bytes}", path.display()))?;
         self.inode.lock().set_len(bytes);
         Ok(())
     }

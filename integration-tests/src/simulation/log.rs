@@ -103,7 +103,8 @@ impl Panics {
     }
 
     /// The first.
-    pub(super) fn take(self) -> Option<String> {
+    pub(super) fn first(&self) -> Option<String> {
+        let Self = self;
         PANICS.take().and_then(|panics| panics.into_iter().next())
     }
 }

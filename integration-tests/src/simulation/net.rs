@@ -295,14 +295,13 @@ impl Net for SimNet {
             self.network.round_trip(self.process.name(), machine).await;
             self.process.check()?;
             let port = self.network.state.lock().listeners.get(address).cloned();
-            match port.filter(|port| port.process.is_alive() && !self.network.refuses()) {
-                Some(port) => self.open(address, &port),
-                None => {
-                    let us = self.process.name();
-                    self.network.trace.line(us, format_args!("is refused by {address}"));
-                    Err(ErrorKind::ConnectionRefused.into())
-                }
+            let port = port.filter(|port| port.process.is_alive() && !self.network.refuses());
+            if let Some(port) = port {
+                return self.open(address, &port);
             }
+            let us = self.process.name();
+            self.network.trace.line(us, format_args!("is refused by {address}"));
+            Err(ErrorKind::ConnectionRefused.into())
         })
     }
 

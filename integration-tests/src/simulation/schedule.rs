@@ -14,6 +14,9 @@ use super::world::World;
 use crate::invariant;
 use crate::invariant::replica_copies;
 
+/// How far a wall clock jumps at the most.
+const HOUR_MS: i64 = 3_600_000;
+
 /// Kinds of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
@@ -125,7 +128,9 @@ fn make(world: &World, trouble: Trouble, chance: &SeededRandom) {
         | Trouble::Resets
         | Trouble::Refusals => trouble_network(world, trouble, chance),
         Trouble::Flip => flip(world, chance),
-        Trouble::ClockJump => world.jump(server, chance.below(7_200_000) as i64 - 3_600_000),
+        Trouble::ClockJump => {
+            world.jump(server, HOUR_MS - i64::from(chance.below(7_200_000) as u32));
+        }
         Trouble::DieAtDisk
         | Trouble::ReadErrors
         | Trouble::SyncError

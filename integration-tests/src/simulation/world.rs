@@ -226,6 +226,9 @@ impl World {
     }
 
     /// Starts a server whenever it may run and does not.
+    ///
+    /// # Errors
+    /// None so far; it never ends.
     pub async fn supervise(self: Rc<Self>, index: usize) -> Result<Infallible, Violation> {
         loop {
             self.until_allowed(index).await;

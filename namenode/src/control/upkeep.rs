@@ -94,7 +94,8 @@ impl Upkeep {
         match change {
             Change::CollectGarbage(_) => {
                 self.collecting = false;
-                // If not, the next tick looks: what came meanwhile must be proposed where it is noted as under way.
+                // What came meanwhile waits for the next tick. To ask for it and then not to propose it would leave
+                // `collecting` set for ever.
                 if more { self.collect(driver, hub) } else { None }
             }
             Change::ForgetRequests(_) => {

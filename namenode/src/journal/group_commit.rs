@@ -350,6 +350,7 @@ impl CommitLoop {
     }
 
     async fn write(&mut self, batch: &mut Batch) -> Result<(), JournalError> {
+        inline::pause().await;
         let before = self.clock.now();
         let bytes = self.appender.append(&batch.records)?;
         inline::pause().await;
