@@ -148,8 +148,11 @@ impl BlockReader {
         let Some(current) = self.plan.current().cloned() else { return };
         let file = Arc::clone(&self.file);
         let choice = &file.inner.choice;
-        file.order(self.plan.line_mut());
-        let known_silent = choice.is_held(current.id);
+        let line = self.plan.line_mut();
+        file.order(line);
+        // To one that is no better there is no point in turning: it would be waited for from the start.
+        let is_better = line.first().is_some_and(|next| !choice.is_held(next.id));
+        let known_silent = is_better && choice.is_held(current.id);
         match self.plan.late(late_after, known_silent, || choice.take_hedge()) {
             LateStep::Wait => {}
             LateStep::Hedge(node) => {

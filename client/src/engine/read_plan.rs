@@ -140,8 +140,8 @@ impl ReadPlan {
     }
 
     /// What to do when all that are asked have been silent for as long as `silent_for`. `known_silent`: the current one
-    /// has lately been so for others; `take_hedge` says whether one more request may be made, and is asked only where
-    /// one would be.
+    /// has lately been so for others, and the next one has not; `take_hedge` says whether one more request may be made,
+    /// and is asked only where one would be. The last replica is never given up for being late.
     pub(crate) fn late(
         &mut self,
         silent_for: Duration,

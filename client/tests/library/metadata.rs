@@ -187,6 +187,8 @@ async fn settings_and_paths_are_checked_before_anything_is_sent() {
         ClientConfig { block_attempts_max: 0, ..config() },
         ClientConfig { retained_bytes_max: 8 << 20, ..config() },
         ClientConfig { stall_timeout: Duration::from_secs(2), ..config() },
+        ClientConfig { hedge_delay_min: Duration::from_secs(1), ..config() },
+        ClientConfig { client_rack: Some("x".repeat(2000)), ..config() },
         ClientConfig { holder: Some("x".repeat(2000)), ..config() },
     ] {
         let error = connect(&address, config).await.unwrap_err();
