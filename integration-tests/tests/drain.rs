@@ -11,6 +11,7 @@ use doldam_client::{Client, DatanodeReport, NodeMode, NodeState};
 use doldam_integration_tests::cluster::Cluster;
 use doldam_integration_tests::cluster::content::bytes;
 use doldam_integration_tests::cluster::disk_fault::stored_bytes;
+use doldam_runtime::tasks::spawn_detached;
 use tokio::io::AsyncWriteExt;
 
 const MIB: u64 = 1 << 20;
@@ -56,7 +57,7 @@ async fn a_node_drained_during_writes_and_reads_is_killed_and_no_block_lacks_a_r
     }
     let stop = Arc::new(AtomicBool::new(false));
     let written = Arc::new(AtomicU64::new(0));
-    let writing = tokio::spawn({
+    let writing = spawn_detached("client", {
         let (client, stop, written) = (client.clone(), Arc::clone(&stop), Arc::clone(&written));
         async move {
             while !stop.load(Ordering::Relaxed) {
@@ -66,7 +67,7 @@ async fn a_node_drained_during_writes_and_reads_is_killed_and_no_block_lacks_a_r
             }
         }
     });
-    let reading = tokio::spawn({
+    let reading = spawn_detached("client", {
         let (client, stop) = (client.clone(), Arc::clone(&stop));
         async move {
             let mut reads = 0;

@@ -268,7 +268,7 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Every file belongs to a replica of the inventory, and every replica has its files.
+/// Every file belongs to a replica of the inventory, or is known as an open block, and each of these has its files.
 fn assert_accounted(store: &BlockStore, root: &Path, when: &str) {
     let mut left = files(root);
     for (key, replica) in replicas(store) {
@@ -284,6 +284,14 @@ fn assert_accounted(store: &BlockStore, root: &Path, when: &str) {
             let kept = kinds.map(|kind| take(Place::Quarantine, kind) || take(Place::Blocks, kind));
             assert!(kept.contains(&true), "{when}: nothing is left of the bad {key}");
         }
+    }
+    let state = store.state();
+    for key in state.open.without_writer() {
+        let path = state.open.get(key).map(|file| file.path());
+        assert!(
+            path.is_some_and(|path| left.remove(&path)),
+            "{when}: nothing is left of the open {key}"
+        );
     }
     assert_eq!(left, BTreeSet::new(), "{when}: files that belong to nothing");
 }

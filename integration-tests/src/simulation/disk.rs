@@ -244,7 +244,9 @@ impl Disk for SimDisk {
     }
 
     fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
-        self.change(format_args!("link {original:?} {link:?}"))?.names.link(original, link)
+        self.change(format_args!("link {} {}", original.display(), link.display()))?
+            .names
+            .link(original, link)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
