@@ -5,7 +5,6 @@
 //! [`REGRESSIONS`].
 
 #![cfg(feature = "simulation")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ops::Range;
 

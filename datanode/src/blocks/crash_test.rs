@@ -286,13 +286,10 @@ fn assert_accounted(store: &BlockStore, root: &Path, when: &str) {
         }
     }
     let state = store.state();
-    for key in state.open.without_writer() {
-        let path = state.open.get(key).map(|file| file.path());
-        assert!(
-            path.is_some_and(|path| left.remove(&path)),
-            "{when}: nothing is left of the open {key}"
-        );
+    for (key, file) in state.open.without_writer() {
+        assert!(left.remove(&file.path()), "{when}: nothing is left of the open {key}");
     }
+    drop(state);
     assert_eq!(left, BTreeSet::new(), "{when}: files that belong to nothing");
 }
 
