@@ -325,7 +325,7 @@ mod tests {
             ("doldam get --hedge 1s /a .", "50ms..400ms"),
             ("doldam test /a", "required"),
             ("doldam truncate 1parsec /a", "parsec"),
-            ("doldam append x", "required"),
+            ("doldam append /a", "required"),
             ("doldam mkdir relative", "starts with `/`"),
             ("doldam get /a/../b .", "`.` and `..` are not resolved"),
         ] {

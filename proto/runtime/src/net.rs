@@ -11,7 +11,9 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -91,14 +93,35 @@ pub trait Incoming: Send {
 }
 
 /// TCP, without Nagle's delay: every write here is a whole message or frame.
+///
+/// A peer whose machine or wire is gone is noticed by the systems themselves within seconds while nothing is under way,
+/// so also by who waits for an answer that may take long, such as that of a disk. One whose process only stands still
+/// is not: its system goes on answering. (`TCP_USER_TIMEOUT`, which would notice it while bytes are under way too, also
+/// ends connections to peers that read nothing for as long, such as a reader that pauses or a node whose disk is slow.)
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealNet;
+
+/// Quiet time after which the other side's system is asked whether it is there.
+const PEER_ASKED_AFTER: Duration = Duration::from_secs(2);
+/// Time between two such questions.
+const PEER_ASKED_EVERY: Duration = Duration::from_secs(1);
+/// Questions without an answer after which the connection counts as broken.
+const PEER_ASKED_TIMES: u32 = 2;
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let questions = TcpKeepalive::new()
+        .with_time(PEER_ASKED_AFTER)
+        .with_interval(PEER_ASKED_EVERY)
+        .with_retries(PEER_ASKED_TIMES);
+    SockRef::from(stream).set_tcp_keepalive(&questions)
+}
 
 impl Net for RealNet {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            set_up(&stream)?;
             Ok(Box::new(stream) as BoxStream)
         })
     }
@@ -148,7 +171,7 @@ impl Listener for RealListener {
     fn accept(&self) -> BoxFuture<'_, io::Result<Box<dyn Incoming>>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
-            stream.set_nodelay(true)?;
+            set_up(&stream)?;
             // Off this runtime's reactor, so that any other may take it; stays non-blocking.
             let stream = stream.into_std()?;
             Ok(Box::new(RealIncoming { stream, peer: peer.to_string() }) as Box<dyn Incoming>)
