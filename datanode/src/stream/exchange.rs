@@ -143,6 +143,11 @@ impl Exchange {
         to_sync > 0 && self.progress.lock().outstanding(0, to_sync) > 0
     }
 
+    /// Whether the next node has said of everything that it was sent that it is there, and may be busy with its disk.
+    pub(crate) fn is_all_received(&self) -> bool {
+        self.progress.lock().outstanding(self.sent.load(Ordering::Relaxed), 0) == 0
+    }
+
     /// Whether the next node owes an answer.
     pub(crate) fn is_owed_an_answer(&self) -> bool {
         let (sent, to_sync) =

@@ -58,7 +58,7 @@ pub(crate) async fn open(
 pub(crate) struct Patience {
     /// For an acknowledgement of what was sent.
     pub(crate) acknowledge: Duration,
-    /// For a sync, and for the end, once everything was sent: it syncs and publishes.
+    /// For a sync, and for the end, once everything has arrived: it syncs and publishes.
     pub(crate) finish: Duration,
 }
 
@@ -90,7 +90,8 @@ pub(crate) async fn watch(
         let owed = exchange.is_owed_an_answer();
         silent_since = if owed { silent_since.or_else(|| Some(Instant::now())) } else { None };
         let finishing = exchange.is_finishing();
-        let is_for_a_disk = finishing || exchange.is_syncing();
+        // Bytes that it has not even received are no matter of its disk: the wire to it may be cut.
+        let is_for_a_disk = (finishing || exchange.is_syncing()) && exchange.is_all_received();
         let patience = if is_for_a_disk { patience.finish } else { patience.acknowledge };
         let silence = async {
             match silent_since {

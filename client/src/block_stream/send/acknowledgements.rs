@@ -25,7 +25,7 @@ pub(super) async fn receive_done(
     let mut slow = SlowNodeWatch::new(streams.slow_node);
     loop {
         let deadline =
-            if window.is_syncing() { streams.sync_timeout } else { streams.write_timeout };
+            if window.is_at_disks() { streams.sync_timeout } else { streams.write_timeout };
         reader.set_progress_deadline(deadline * nodes);
         let message = if window.is_all_sent() {
             reader.recv_message().await

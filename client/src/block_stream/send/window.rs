@@ -77,6 +77,11 @@ impl Window {
             || self.sync_sent.load(Ordering::Acquire) > self.synced.load(Ordering::Acquire)
     }
 
+    /// Whether stable storage is waited for and nothing else: all bytes have arrived everywhere.
+    pub(super) fn is_at_disks(&self) -> bool {
+        self.is_syncing() && self.acknowledged() >= self.sent()
+    }
+
     /// Whether the datanodes have something to answer.
     pub(super) fn is_owed(&self) -> bool {
         self.is_syncing() || self.sent() > self.acknowledged()
