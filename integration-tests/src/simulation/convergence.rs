@@ -37,6 +37,10 @@ pub async fn check(world: &Rc<World>) -> Result<(), Violation> {
         actor.settle(client, deadline).await?;
         actor.give_up_lost(client, deadline).await?;
     }
+    for file in 0..world.stream_count() {
+        let (actor, client) = &actors[0];
+        actor.settle_stream(client, file, deadline).await?;
+    }
     until_healthy(world, &actors[0].1, deadline).await?;
     world.summary.borrow_mut().healing_secs = began.elapsed().as_secs();
     for (actor, client) in &actors {
