@@ -264,8 +264,8 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
     Ok(())
 }
 
-/// Has the namenode told of bad replicas and of blocks that writers left, which it orders dropped once it can do without
-/// them. It may have been told before, or not: these are few, and telling again does no harm.
+/// Has the namenode told of bad replicas and of blocks that writers left, which it orders dropped once it can do
+/// without them. It may have been told before, or not: these are few, and telling again does no harm.
 /// What is known of a bad one in more detail is not replaced by this.
 fn tell_what_may_go(node: &Node) {
     node.store.tell_open();

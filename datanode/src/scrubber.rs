@@ -116,6 +116,7 @@ impl Scrubber {
         // A disk that does not answer must not keep the server from stopping.
         let stopping = || self.node.stopping.cancelled();
         let begun = tokio::select! {
+            biased;
             begun = in_thread(begin) => begun,
             () = stopping() => return Verified::Stopped,
         };
@@ -128,6 +129,7 @@ impl Scrubber {
             let began = self.node.seams.clock.now();
             let step = move || verification.step().map(|bytes| (bytes, verification));
             let stepped = tokio::select! {
+                biased;
                 stepped = in_thread(step) => stepped,
                 () = stopping() => return Verified::Stopped,
             };
