@@ -225,6 +225,10 @@ impl Actor {
             Change::Mkdir { path } => client.mkdir(path, false).await.map(drop),
             Change::Put { path, content, replication, overwrite } => {
                 let facts = self.world.contents.borrow().get(*content).clone();
+                let who = format!("c{}", self.number);
+                self.world
+                    .trace
+                    .line(&who, format_args!("puts {content:?} to {path}: {durability}"));
                 let options = WriteOptions {
                     replication: Some(*replication),
                     block_bytes: Some(facts.block_bytes),
