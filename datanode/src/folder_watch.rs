@@ -21,6 +21,7 @@ use crate::blocks::volume::Volume;
 use crate::engine::let_go::LetGo;
 use crate::node::Node;
 use crate::stream::failure::chain;
+use doldam_runtime::tasks::run_blocking;
 
 /// From one look at a folder to the next.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(crate) async fn watch_folders(node: Arc<Node>) -> Result<(), Infallible> {
     let volumes = node.store.volumes().iter().map(Arc::clone);
     let watching = volumes.map(|volume| Watch::new(Arc::clone(&node), volume).run());
     tokio::select! {
+        biased;
         // It ends only if every folder has failed, and the node goes on being asked for what it can still read.
         _ = join_all(watching) => node.stopping.cancelled().await,
         () = node.stopping.cancelled() => {}
@@ -99,7 +101,7 @@ impl Watch {
         timeout: Duration,
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Silent> {
-        match tokio::time::timeout(timeout, tokio::task::spawn_blocking(question)).await {
+        match tokio::time::timeout(timeout, run_blocking(question)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(panicked)) => {
                 error!(%panicked, "looking at a data folder panicked");
@@ -114,7 +116,7 @@ impl Watch {
 
     async fn take_out(&self) {
         let (store, index) = (Arc::clone(&self.node.store), self.volume.index());
-        let taken_out = tokio::task::spawn_blocking(move || store.take_out(index)).await;
+        let taken_out = run_blocking(move || store.take_out(index)).await;
         let replicas = taken_out.unwrap_or_default();
         let folder = self.volume.layout().root().display();
         warn!(%folder, replicas, "its replicas count no longer; the namenode has them copied");

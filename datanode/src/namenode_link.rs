@@ -174,8 +174,7 @@ async fn attempt(
     if driver.send(LinkEvent::Registered(registration.epoch)).await.is_err() {
         return End::Stopping; // The driver ends only then.
     }
-    report_known_bad(node);
-    node.store.tell_open();
+    tell_what_may_go(node);
     backoff.reset();
     session::run(node, driver, &mut client, registration).await
 }
@@ -265,9 +264,11 @@ async fn join(node: &Arc<Node>, namenode: &str, cluster: ClusterId) -> Result<()
     Ok(())
 }
 
-/// The namenode may have been told before, or not: these are few, and telling again does no harm.
-/// What is known of one in more detail is not replaced by this.
-fn report_known_bad(node: &Node) {
+/// Has the namenode told of bad replicas and of blocks that writers left, which it orders dropped once it can do
+/// without them. It may have been told before, or not: these are few, and telling again does no harm.
+/// What is known of a bad one in more detail is not replaced by this.
+fn tell_what_may_go(node: &Node) {
+    node.store.tell_open();
     let bad: Vec<_> = node.store.state().inventory.quarantined().map(|(key, _)| key).collect();
     for key in bad.into_iter().filter(|key| !node.store.news().has_news_of(*key)) {
         node.store.report_bad(key, "found bad before");

@@ -37,7 +37,7 @@ pub(crate) async fn scrub_folders(node: Arc<Node>) -> Result<(), Infallible> {
     let volumes = node.store.volumes().iter().map(Arc::clone);
     join_all(volumes.map(|volume| async {
         let (of, node) = (Arc::clone(&volume), Arc::clone(&node));
-        let position = tokio::task::spawn_blocking(move || {
+        let position = run_blocking(move || {
             if of.has_failed() { ScrubPosition::default() } else { load_position(&of) }
         });
         let position = position.await.unwrap_or_default();
@@ -116,6 +116,7 @@ impl Scrubber {
         // A disk that does not answer must not keep the server from stopping.
         let stopping = || self.node.stopping.cancelled();
         let begun = tokio::select! {
+            biased;
             begun = in_thread(begin) => begun,
             () = stopping() => return Verified::Stopped,
         };
@@ -128,6 +129,7 @@ impl Scrubber {
             let began = self.node.seams.clock.now();
             let step = move || verification.step().map(|bytes| (bytes, verification));
             let stepped = tokio::select! {
+                biased;
                 stepped = in_thread(step) => stepped,
                 () = stopping() => return Verified::Stopped,
             };
@@ -177,7 +179,7 @@ impl Scrubber {
             return;
         }
         let (volume, position) = (Arc::clone(&self.volume), self.position);
-        let saved = tokio::task::spawn_blocking(move || save_position(&volume, &position)).await;
+        let saved = run_blocking(move || save_position(&volume, &position)).await;
         if let Ok(Err(cause)) = saved {
             let folder = self.volume.layout().root().display();
             warn!(%folder, %cause, "cannot save how far the scrubber came");

@@ -6,7 +6,7 @@ use doldam_runtime::disk::RealDisk;
 
 use super::*;
 use crate::testing::cluster::{LONG, key};
-use crate::testing::{Fault, FaultyDisk, Operation, bytes, open_store, store_block};
+use crate::testing::{Fault, FaultyDisk, Operation, bytes, files, open_store, store_block};
 
 fn config(dirs: &[&tempfile::TempDir]) -> DatanodeConfig {
     DatanodeConfig {
@@ -75,6 +75,21 @@ async fn what_does_not_start_says_why() {
         run(DatanodeConfig { listen, ..config(&[&other]) }, Seams::system(), &tasks).await;
     assert!(matches!(refused, Err(DatanodeError::Listen { .. })));
     tasks.shutdown(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_bad_copies_in_two_folders_are_dropped_together() {
+    let content = bytes(1000);
+    let (first, second) = (with_replica(&content), with_replica(&content));
+    same_node(&first, &second);
+    for dir in [&first, &second] {
+        std::fs::remove_file(data_file(dir, 1000).with_extension("side")).unwrap();
+    }
+    let store = opened(&[&first, &second]).await;
+    let bad = |dir: &tempfile::TempDir| files(dir.path()).iter().any(|it| it.contains("00001_1_"));
+    assert!(bad(&first) && bad(&second));
+    assert!(store.drop_bad_replica(key(1)).unwrap());
+    assert!(!bad(&first) && !bad(&second));
 }
 
 #[tokio::test]

@@ -54,13 +54,16 @@ pub fn replica_copies(world: &World) -> BTreeMap<String, Vec<Copy>> {
             if !is_data || !matches!(place, Some("blocks" | "quarantine")) {
                 continue;
             }
-            let mut cache = world.hashes.borrow_mut();
-            let hash = *cache.entry(key).or_insert_with(|| {
-                let file = server.machine.file(&path);
-                blake3::hash(&file.map(|file| file.bytes).unwrap_or_default())
-            });
-            let is_durable = server.machine.is_durable(&path);
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // What was appended to it may be in the same file behind its end.
+            let length = stem.rsplit('_').next().and_then(|length| length.parse().ok());
+            let length: u64 = length.unwrap_or(u64::MAX);
+            let mut cache = world.hashes.borrow_mut();
+            let hash = *cache.entry((key.0, key.1, length)).or_insert_with(|| {
+                let file = server.machine.file(&path).map(|file| file.bytes).unwrap_or_default();
+                blake3::hash(&file[..file.len().min(length as usize)])
+            });
+            let is_durable = server.machine.is_durable(&path, length);
             let is_good = contents.is_block(&hash);
             copies.entry(stem).or_default().push(Copy {
                 server: index,

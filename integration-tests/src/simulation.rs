@@ -6,7 +6,7 @@
 //! same seed has the same trace, byte for byte.
 //!
 //! * [`world`]: the machines and the processes on them; [`process`], [`disk`], [`net`], [`clock`]: what they stand on.
-//! * [`schedule`]: which trouble comes when. [`workload`]: what clients do meanwhile.
+//! * [`schedule`]: which trouble comes when. [`workload`], `streaming`: what clients do meanwhile.
 //! * [`scenario`]: one run from the start to the verdict; [`convergence`]: what must be true after all healed.
 //! * [`oracle`], [`invariant`](crate::invariant): what must hold for clients, and inside.
 //! * [`trace`], [`log`]: what happened.
@@ -21,6 +21,7 @@ mod pace;
 pub mod process;
 pub mod scenario;
 pub mod schedule;
+mod streaming;
 pub mod trace;
 pub mod workload;
 pub mod world;

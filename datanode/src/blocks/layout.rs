@@ -15,8 +15,8 @@
 //! ```
 //! `<name>` is `<block>_<generation>_<length>`: the block id as 16 hexadecimal digits, the others
 //! decimal; `<shard>` the block id modulo 64 as two hexadecimal digits; `<offset>` where the block
-//! starts in its file, in decimal, without which the bytes of an open block could not be verified. So a name carries all that
-//! the inventory needs, and a start reads no file. That a replica is not synced yet is part of a
+//! starts in its file, in decimal, without which the bytes of an open block could not be verified. So a
+//! name carries all that the inventory needs, and a start reads no file. That a replica is not synced yet is part of a
 //! name too, since a rename is atomic and a changed byte is not.
 
 use std::fmt;

@@ -12,8 +12,9 @@
 //! 5. The replica enters the inventory, and the writer gets its acknowledgement.
 //!
 //! So an acknowledged replica needs two `fdatasync` and one folder sync. Not synced: `writing/`,
-//! which the files leave (if a crash brings their old names back, the block is open again, or has both names); the folders above, which exist since the data folder was set up; attributes such as
-//! times, which nothing depends on.
+//! which the files leave (if a crash brings their old names back, the block is open again, or has both
+//! names); the folders above, which exist since the data folder was set up; attributes such as times,
+//! which nothing depends on.
 //!
 //! A writer that does not wait for stable storage skips 2 and 4. Its sidecar is named `.unsynced`
 //! until a late sync has made up for both ([`late_sync`](super::late_sync)), and a start that finds

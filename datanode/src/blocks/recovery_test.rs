@@ -1,4 +1,4 @@
-//! Blocks that are recovered and finished by order; and whatever is done with an open block, a stop at every step of it.
+//! Blocks that are recovered and finished by order; and whatever is done with an open block, a stop at every step.
 
 use super::*;
 use crate::engine::replica::ReplicaState;

@@ -19,7 +19,7 @@ use super::store::{BlockStore, Claim, no_answer};
 use super::volume::Volume;
 use crate::engine::open_blocks::Claimed;
 use crate::engine::outbox::ReplicaEvent;
-use crate::engine::replica::{Replica, ReplicaKey, ReplicaState};
+use crate::engine::replica::{Replica, ReplicaKey, ReplicaState, VolumeIndex};
 use crate::engine::startup_plan::Place;
 
 /// The unsynced name first: a late sync may turn it into the other at any moment, and never back.
@@ -145,9 +145,28 @@ impl BlockStore {
         if is_whole_in_trash {
             empty_trash(volume, &name);
         }
+        if replica.state == ReplicaState::Quarantined {
+            self.remove_other_bad(replica.volume, &name);
+        }
         drop((moving, claim));
         self.news().event(key, ReplicaEvent::Dropped);
         Ok(true)
+    }
+
+    /// A start may have found a second bad copy in another folder, of which only the files tell: what lets the one go
+    /// lets the other go too.
+    fn remove_other_bad(&self, dropped: VolumeIndex, name: &ReplicaName) {
+        let works = |volume: &&Arc<Volume>| !volume.has_failed() && !volume.is_silent();
+        for volume in self.volumes().iter().filter(works).filter(|it| it.index() != dropped) {
+            match move_files(volume, name, Place::Quarantine, Place::Trash) {
+                Err(failure) if failure.is_full() => {
+                    remove_at_once(volume, name, Place::Quarantine)
+                }
+                Err(failure) => warn!(%failure, "cannot remove a second bad copy of a replica"),
+                Ok(()) => {}
+            }
+            empty_trash(volume, name);
+        }
     }
 
     /// Removes what a writer left of a block. Says whether there was something.

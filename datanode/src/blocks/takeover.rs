@@ -296,8 +296,8 @@ impl BlockStore {
         Ok(())
     }
 
-    /// Copies the first bytes of a block to a new file beside, verifying them. It gets its name once it is whole, and on
-    /// stable storage if a file of that name is there: somebody may rely on what it takes the place of.
+    /// Copies the first bytes of a block to a new file beside, verifying them. It gets its name once it is whole, and
+    /// on stable storage if a file of that name is there: somebody may rely on what it takes the place of.
     fn copy_to(
         &self,
         volume: &Arc<Volume>,

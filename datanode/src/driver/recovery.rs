@@ -17,6 +17,7 @@ use crate::engine::outbox::ReplicaEvent;
 use crate::engine::replica::ReplicaKey;
 use crate::news::Report;
 use crate::node::Node;
+use doldam_runtime::tasks::run_blocking;
 
 /// Fences writers off and reports what there is of the block.
 pub(super) async fn recover(
@@ -86,7 +87,7 @@ async fn in_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let panicked = |_| failed("carrying out an order", "it panicked".to_owned());
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+    run_blocking(work).await.map_err(panicked)?
 }
 
 fn failed(during: &'static str, why: String) -> StoreError {

@@ -240,8 +240,8 @@ pub(crate) fn may_share_file(held: &[Held], source: Held, length: u64) -> bool {
     held.iter().all(|it| (*it == source && it.is_open) || (!it.is_open && it.length <= length))
 }
 
-/// Of what there is of a block, the one to read its first `length` bytes from: of the generation asked for if it can be,
-/// else the newest; a replica before what is open.
+/// Of what there is of a block, the one to read its first `length` bytes from: of the generation asked for if it can
+/// be, else the newest; a replica before what is open.
 pub(crate) fn to_read(held: &[Held], asked: Generation, length: u64) -> Option<Held> {
     let long_enough = held.iter().filter(|it| it.length >= length);
     long_enough.max_by_key(|it| (it.generation == asked, it.generation, !it.is_open)).copied()

@@ -6,7 +6,7 @@
 //! | data in | sidecar in | how it came about | what is done |
 //! |---|---|---|---|
 //! | `blocks` | `blocks` | a replica | kept |
-//! | `writing` | `writing`, `blocks`, nowhere | an open block, or stopped while publishing it | kept open, the sidecar removed |
+//! | `writing` | `writing`, `blocks`, nowhere | open, or stopped while publishing | kept open, the sidecar removed |
 //! | `blocks` | `writing` | stopped between the two renames of publishing | published, to be verified |
 //! | nowhere | `writing` | its block was removed, or was a repair copy | removed |
 //! | `.copy` in `writing` | any | a repair copy whose source had no acknowledgement | removed |

@@ -9,6 +9,7 @@ use doldam_proto::wire::datanode_service_server::{DatanodeService, DatanodeServi
 use doldam_proto::wire::order::Kind;
 use doldam_proto::wire::{DatanodeMessage, NamenodeMessage, RegisterRequest, RegisterResponse};
 use doldam_runtime::Seams;
+use doldam_runtime::clock::ManualClock;
 use doldam_runtime::net::{Net, RealNet};
 use doldam_runtime::tasks::BackgroundTasks;
 use parking_lot::Mutex;
@@ -151,6 +152,10 @@ struct Datanode {
 }
 
 async fn start_in(dir: TempDir, namenodes: &[&FakeNamenode]) -> Datanode {
+    start_with(Seams::system(), dir, namenodes).await
+}
+
+async fn start_with(seams: Seams, dir: TempDir, namenodes: &[&FakeNamenode]) -> Datanode {
     let tasks = BackgroundTasks::default();
     let config = DatanodeConfig {
         dirs: vec![dir.path().into()],
@@ -159,7 +164,7 @@ async fn start_in(dir: TempDir, namenodes: &[&FakeNamenode]) -> Datanode {
         data_threads: 1,
         ..Default::default()
     };
-    let handle = run(config, Seams::system(), &tasks).await.unwrap();
+    let handle = run(config, seams, &tasks).await.unwrap();
     Datanode { handle, dir, tasks }
 }
 
@@ -380,6 +385,29 @@ async fn replicas_found_bad_are_reported_at_every_registration() {
         let mut stream = namenode.next_conversation().await;
         let event = stream.until(|message| message.events.first().cloned()).await;
         assert_eq!((event.block_id, event.kind()), (1, wire::replica_event::Kind::Bad));
+    }
+    drop(datanode);
+}
+
+#[tokio::test]
+async fn what_may_go_is_told_again_now_and_then_while_the_stream_lives() {
+    let dir = folder_with(1);
+    std::fs::remove_file(dir.path().join("blocks/01/0000000000000001_1_1001.side")).unwrap();
+    std::fs::write(dir.path().join("writing/0000000000000002_1@0.data"), bytes(70_000)).unwrap();
+    let mut namenode = FakeNamenode::start(vec![]).await;
+    let clock = Arc::new(ManualClock::default());
+    let seams = Seams { clock: Arc::<ManualClock>::clone(&clock), ..Seams::system() };
+    let datanode = start_with(seams, dir, &[&namenode]).await;
+    let mut stream = namenode.next_conversation().await;
+    for _ in 0..2 {
+        let kinds = |message: &DatanodeMessage| {
+            let mut kinds: Vec<_> = message.events.iter().map(wire::ReplicaEvent::kind).collect();
+            kinds.sort_unstable_by_key(|kind| *kind as i32);
+            (!kinds.is_empty()).then_some(kinds)
+        };
+        let told = stream.until(kinds).await;
+        assert_eq!(told, [wire::replica_event::Kind::Bad, wire::replica_event::Kind::Open]);
+        clock.advance(Duration::from_mins(1));
     }
     drop(datanode);
 }

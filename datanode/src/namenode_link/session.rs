@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 use tracing::warn;
 
 use super::message::compose;
-use super::{End, Registration};
+use super::{End, Registration, tell_what_may_go};
 use crate::driver::LinkEvent;
 use crate::engine::orders::Answer;
 use crate::node::Node;
@@ -25,9 +25,9 @@ use crate::node::Node;
 const OUTGOING_MAX: usize = 4;
 /// Events and answers in one message.
 const EVENTS_PER_MESSAGE: usize = 1000;
-/// How often the namenode is told again of blocks that writers left: it may have missed it, or may have had a use for
-/// them that is over.
-const TELL_OPEN_INTERVAL: Duration = Duration::from_mins(3);
+/// How often the namenode is told again of bad replicas and of blocks that writers left: it may have missed it, or may
+/// have had a reason to keep them that is over.
+const TELL_AGAIN_INTERVAL: Duration = Duration::from_mins(1);
 /// How long the stream may take no message, or take to open.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,8 +39,8 @@ pub(super) async fn run(
     registration: Registration,
 ) -> End {
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-    let told_open_at = node.seams.clock.now();
-    let mut session = Session { node, registration, outgoing, sequence: 0, told_open_at };
+    let told_at = node.seams.clock.now();
+    let mut session = Session { node, registration, outgoing, sequence: 0, told_at };
     // The first heartbeat goes in before the stream is opened: a server may wait for it before it
     // answers.
     if let Err(end) = session.send().await {
@@ -66,7 +66,7 @@ struct Session<'a> {
     registration: Registration,
     outgoing: mpsc::Sender<wire::DatanodeMessage>,
     sequence: u64,
-    told_open_at: Uptime,
+    told_at: Uptime,
 }
 
 impl Session<'_> {
@@ -131,9 +131,9 @@ impl Session<'_> {
         let now = self.node.seams.clock.now();
         let news = self.node.store.news();
         news.stream_alive(now);
-        if now.saturating_sub(self.told_open_at) >= TELL_OPEN_INTERVAL {
-            self.told_open_at = now;
-            self.node.store.tell_open();
+        if now.saturating_sub(self.told_at) >= TELL_AGAIN_INTERVAL {
+            self.told_at = now;
+            tell_what_may_go(self.node);
         }
         let mut bundle = news.take(now, EVENTS_PER_MESSAGE);
         for answer in &mut bundle.answers {

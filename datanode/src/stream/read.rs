@@ -25,6 +25,7 @@ use crate::blocks::sidecar::groups_of;
 use crate::engine::replica::ReplicaKey;
 use crate::metrics::Operation;
 use crate::node::Node;
+use doldam_runtime::tasks::run_blocking;
 
 /// A range of a replica, in whole groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,7 @@ async fn prepare_anywhere(
         return prepare(node, readable, &request);
     }
     let node = Arc::clone(node);
-    let prepared = tokio::task::spawn_blocking(move || prepare(&node, readable, &request)).await;
+    let prepared = run_blocking(move || prepare(&node, readable, &request)).await;
     prepared.map_err(|_panicked| Failure::here(Code::Disk, "reading an open block failed"))?
 }
 

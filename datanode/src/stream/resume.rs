@@ -16,6 +16,7 @@ use crate::blocks::takeover::Start;
 use crate::engine::receive::{BlockReceiver, Ordered};
 use crate::engine::replica::ReplicaKey;
 use crate::node::Node;
+use doldam_runtime::tasks::run_blocking;
 
 /// A write that may go on.
 pub(super) struct Begun {
@@ -69,7 +70,7 @@ async fn resume_here(
     };
     let store = Arc::clone(&node.store);
     // It reads, and may have to read or copy the whole block.
-    let taken = tokio::task::spawn_blocking(move || store.take_over(take, start)).await;
+    let taken = run_blocking(move || store.take_over(take, start)).await;
     let (partial, tree) =
         taken.map_err(|_panicked| Failure::here(Code::Disk, "going on with a block failed"))??;
     Ok(Begun { partial, receiver: BlockReceiver::resumed(tree, block_bytes)? })

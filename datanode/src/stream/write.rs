@@ -364,7 +364,7 @@ impl Incoming<'_> {
 
 /// Puts all that is written of an open block on stable storage. The next node does the same meanwhile.
 async fn sync_open(file: Arc<OpenFile>) -> Result<(), Failure> {
-    let synced = tokio::task::spawn_blocking(move || file.sync()).await;
+    let synced = run_blocking(move || file.sync()).await;
     Ok(synced.map_err(|_panicked| Failure::here(Code::Disk, "syncing the block failed"))??)
 }
 

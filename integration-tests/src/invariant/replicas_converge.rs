@@ -28,13 +28,13 @@ pub fn check(world: &World, files: &[FsckFile]) -> Result<(), String> {
     }
     for (stem, copies) in &copies {
         for copy in copies {
-            if !copy.is_good || !copy.is_durable {
-                return Err(format!("a bad or volatile replica is left: {copy:?}"));
-            }
             if !listed.contains(&(copy.server, stem.clone())) {
                 let machine = &world.servers.borrow()[copy.server].machine;
                 let beside: Vec<_> = machine.files_below(copy.path.parent().unwrap_or(&copy.path));
                 return Err(format!("nobody lists {copy:?}, beside it: {beside:?}"));
+            }
+            if !copy.is_good || !copy.is_durable {
+                return Err(format!("a bad or volatile replica is left: {copy:?}"));
             }
         }
     }

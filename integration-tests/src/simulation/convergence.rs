@@ -37,6 +37,10 @@ pub async fn check(world: &Rc<World>) -> Result<(), Violation> {
         actor.settle(client, deadline).await?;
         actor.give_up_lost(client, deadline).await?;
     }
+    for file in 0..world.stream_count() {
+        let (actor, client) = &actors[0];
+        actor.settle_stream(client, file, deadline).await?;
+    }
     until_healthy(world, &actors[0].1, deadline).await?;
     world.summary.borrow_mut().healing_secs = began.elapsed().as_secs();
     for (actor, client) in &actors {
@@ -82,7 +86,8 @@ async fn is_healthy(world: &World, client: &Client) -> Result<(), String> {
     if live != world.settings.datanodes
         || sick + report.repairs_running + report.repairs_waiting > 0
     {
-        return Err(format!("{live} datanodes are live: {report:?}"));
+        let found: Result<Vec<FsckFile>, _> = client.fsck("/", true).try_collect().await;
+        return Err(format!("{live} datanodes are live, found is {found:?}: {report:?}"));
     }
     let files: Result<Vec<FsckFile>, _> = client.fsck("/", false).try_collect().await;
     replicas_converge::check(world, &files.map_err(|error| chain(&error))?)
@@ -143,6 +148,8 @@ impl Actor {
             if !facts.may_be_lost || facts.length == 0 {
                 continue;
             }
+            let who = format!("c{}", self.number());
+            self.world().trace.line(&who, format_args!("{path} may be lost"));
             let reader = client.open(&path).await;
             let is_there = match reader {
                 Ok(reader) => reader.read_at(0, facts.length as usize).await.is_ok(),

@@ -146,9 +146,9 @@ impl Machine {
         Some(Found { path: path.to_owned(), bytes, is_durable: content.is_durable() })
     }
 
-    /// Whether a power loss would change nothing of the file at `path`.
-    pub fn is_durable(&self, path: &Path) -> bool {
-        self.inode(path).is_some_and(|inode| inode.lock().is_durable())
+    /// Whether a power loss would change nothing of the first `length` bytes of the file at `path`.
+    pub fn is_durable(&self, path: &Path, length: u64) -> bool {
+        self.inode(path).is_some_and(|inode| inode.lock().is_durable_to(length))
     }
 
     /// Flips a bit of the file at `path`; whether there was one.

@@ -185,6 +185,7 @@ fn trouble_disk(world: &World, trouble: Trouble, chance: &SeededRandom, server: 
         }
         Trouble::ReadErrors => Faults { read_errors: 1 + chance.below(100), ..Faults::default() },
         Trouble::SyncError => {
+            world.drops_memory.set(true);
             Faults { sync_fails_after: Some(chance.below(10)), ..Faults::default() }
         }
         Trouble::FullDisk => Faults { room: Some(chance.below(400_000)), ..Faults::default() },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use doldam_client::{Client, ClientError, Durability, FileKind, FileStatus, FsError, WriteOptions};
@@ -11,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use super::Violation;
+use super::process::Incarnation;
 use super::world::{World, chain, home};
 use crate::invariant;
 use crate::simulation::oracle::content::{ContentId, bytes_of};
@@ -22,7 +24,7 @@ const OPERATION_MAX: Duration = Duration::from_mins(10);
 /// After the death of a client, until what it asked for has come through or never will.
 const AFTER_DEATH: Duration = Duration::from_secs(6);
 /// Sizes around which there is something to get wrong.
-const SIZES: [u64; 8] = [0, 1, 5000, 65_535, 65_536, 65_537, 131_072, 200_000];
+pub(super) const SIZES: [u64; 8] = [0, 1, 5000, 65_535, 65_536, 65_537, 131_072, 200_000];
 
 /// A client that works in its home.
 pub struct Actor {
@@ -84,13 +86,18 @@ impl Actor {
     async fn operate(
         &self,
         client: &Client,
-        incarnation: &super::process::Incarnation,
+        incarnation: &Arc<Incarnation>,
     ) -> Result<(), Violation> {
         self.world.summary.borrow_mut().operations += 1;
         let too_many = self.world.histories.borrow()[self.number].states().len() > STATES_MAX;
         let roll = if too_many { 90 } else { self.chance.below(100) };
         match roll {
-            0..60 => {
+            0..18 => tokio::select! {
+                biased;
+                () = incarnation.died() => Ok(()),
+                result = self.stream(client, incarnation) => result,
+            },
+            18..65 => {
                 let (change, durability) = self.choose();
                 let answer = tokio::select! {
                     biased;
@@ -99,7 +106,7 @@ impl Actor {
                 };
                 self.note(&change, answer)
             }
-            60..80 => {
+            65..80 => {
                 let path = self.any_file();
                 tokio::select! {
                     biased;
@@ -122,6 +129,11 @@ impl Actor {
                 result = self.look(client) => result,
             },
         }
+    }
+
+    /// Its own.
+    pub fn chance(&self) -> &SeededRandom {
+        &self.chance
     }
 
     /// Which client it is.
@@ -213,6 +225,10 @@ impl Actor {
             Change::Mkdir { path } => client.mkdir(path, false).await.map(drop),
             Change::Put { path, content, replication, overwrite } => {
                 let facts = self.world.contents.borrow().get(*content).clone();
+                let who = format!("c{}", self.number);
+                self.world
+                    .trace
+                    .line(&who, format_args!("puts {content:?} to {path}: {durability}"));
                 let options = WriteOptions {
                     replication: Some(*replication),
                     block_bytes: Some(facts.block_bytes),
@@ -336,7 +352,7 @@ async fn put(
 }
 
 /// What an error means for the state of the tree.
-fn answer_of(error: &ClientError) -> Answer {
+pub(super) fn answer_of(error: &ClientError) -> Answer {
     match error {
         ClientError::Refused(refusal) => match refusal {
             FsError::NotFound { .. }

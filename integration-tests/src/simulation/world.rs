@@ -27,6 +27,7 @@ use super::trace::Trace;
 use super::{Summary, Violation};
 use crate::simulation::oracle::content::Contents;
 use crate::simulation::oracle::history::History;
+use crate::simulation::oracle::stream::StreamFile;
 
 /// Where the namenode listens.
 const NAMENODE: &str = "nn:8020";
@@ -36,6 +37,9 @@ const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a write that was acknowledged before its sync may be lost by a power loss.
 const LATE_SYNC_WINDOW: Duration = Duration::from_secs(40);
+
+/// Files that any client streams into.
+const STREAMS: usize = 3;
 
 /// What the seed decides about the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +100,14 @@ pub struct World {
     pub contents: RefCell<Contents>,
     /// What each client was told.
     pub histories: RefCell<Vec<History>>,
+    /// What may be seen of the files that any client streams into.
+    pub streams: RefCell<Vec<StreamFile>>,
+    /// A disk may have dropped what it was to sync.
+    pub drops_memory: Cell<bool>,
     /// What was done.
     pub summary: RefCell<Summary>,
     /// Of the bytes of files, by what changes with them.
-    pub hashes: RefCell<BTreeMap<(u64, u64), blake3::Hash>>,
+    pub hashes: RefCell<BTreeMap<(u64, u64, u64), blake3::Hash>>,
     /// Replicas of which a bit was flipped, by their names.
     pub flipped: RefCell<BTreeSet<String>>,
     /// Whether there is trouble.
@@ -158,6 +166,8 @@ impl World {
             histories: RefCell::new(
                 (0..settings.clients).map(|it| History::new(&home(it))).collect(),
             ),
+            streams: RefCell::new((0..STREAMS).map(|_| StreamFile::default()).collect()),
+            drops_memory: Cell::new(false),
             summary: RefCell::default(),
             hashes: RefCell::default(),
             flipped: RefCell::default(),
@@ -326,7 +336,15 @@ impl World {
             self.trace.line(&server.name, format_args!("has lost power"));
             server.machine.lose_power();
             self.contents.borrow_mut().power_lost(self.began.elapsed(), LATE_SYNC_WINDOW);
+            if index > 0 {
+                self.lose_memory();
+            }
         }
+    }
+
+    /// What is in memory only may be gone.
+    pub fn lose_memory(&self) {
+        self.streams.borrow_mut().iter_mut().for_each(StreamFile::memory_lost);
     }
 
     fn seams(

@@ -31,6 +31,7 @@ pub(super) async fn receive_done(
             reader.recv_message().await
         } else {
             tokio::select! {
+                biased;
                 message = reader.recv_message() => message,
                 () = window.owed.notified() => continue,
             }

@@ -59,6 +59,20 @@ impl Content {
         self.dirty.is_empty() && self.bytes == self.durable_bytes
     }
 
+    /// Whether a power loss would change nothing of its first `length` bytes.
+    pub(super) fn is_durable_to(&self, length: u64) -> bool {
+        let page_of = |pages: &BTreeMap<u64, Arc<Page>>, page| {
+            pages.get(&page).map_or(ZERO_PAGE, |bytes| **bytes)
+        };
+        let is_same = |page: u64| {
+            let within = (length - page * PAGE_BYTES as u64).min(PAGE_BYTES as u64) as usize;
+            page_of(&self.pages, page)[..within] == page_of(&self.durable_pages, page)[..within]
+        };
+        self.is_durable()
+            || (length <= self.bytes.min(self.durable_bytes)
+                && (0..length.div_ceil(PAGE_BYTES as u64)).all(is_same))
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let count = buffer.len().min(self.bytes.saturating_sub(offset) as usize);
         for (page, within, part) in spans(offset, count) {

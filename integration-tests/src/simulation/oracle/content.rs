@@ -82,6 +82,12 @@ impl Contents {
         }
     }
 
+    /// The bytes of a file were written, block by block.
+    pub fn knows(&mut self, bytes: &[u8], block_bytes: u64) {
+        let blocks = bytes.chunks(block_bytes as usize).map(blake3::hash);
+        self.block_hashes.extend(blocks.map(|hash| *hash.as_bytes()));
+    }
+
     /// Whether a block was written with this hash.
     pub fn is_block(&self, hash: &blake3::Hash) -> bool {
         self.block_hashes.contains(hash.as_bytes())

@@ -1,0 +1,343 @@
+//! Files that are flushed, written on, cut and left, by any client at any time: what may be seen of each.
+//!
+//! A file is as short as was flushed last, as long as its writer came, or anything between once that writer is gone. A
+//! change is *tried* before it is asked for and *done* when it was answered; from the first on it may be seen, from the
+//! second on nothing else. Who looks may see whatever was possible at some time since it asked.
+
+use std::rc::Rc;
+
+/// What may be seen at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// Nothing.
+    Absent,
+    /// The first `least..=most` bytes of `bytes`.
+    File {
+        /// The session that wrote the end of it.
+        session: u64,
+        /// As much as there may be.
+        bytes: Rc<Vec<u8>>,
+        /// Fewer than these are never seen.
+        least: usize,
+    },
+}
+
+/// What somebody saw at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// In bytes.
+    pub length: usize,
+    /// As the cluster says.
+    pub digest: blake3::Hash,
+}
+
+/// A client that writes the file, from its open on.
+#[derive(Debug)]
+pub struct Session {
+    number: u64,
+    /// The bytes of the file with what was written.
+    pub bytes: Rc<Vec<u8>>,
+    is_shown: bool,
+}
+
+/// One path.
+#[derive(Debug)]
+pub struct StreamFile {
+    /// What was possible, from the beginning on.
+    sights: Vec<Rc<Vec<Sight>>>,
+    sessions: u64,
+    /// Lengths to which somebody may be cutting it.
+    cutting: Vec<usize>,
+    /// Who opened it last.
+    writer: u64,
+    /// What readers see may be in memory only.
+    is_volatile: bool,
+    /// Memory was lost since something was tried last.
+    lost_since: bool,
+    /// A power loss came while it was volatile.
+    pub may_be_lost: bool,
+}
+
+impl Default for StreamFile {
+    fn default() -> Self {
+        let sights = vec![Rc::new(vec![Sight::Absent])];
+        let (is_volatile, lost_since, may_be_lost) = (false, false, false);
+        let (sessions, writer, cutting) = (0, 0, Vec::new());
+        Self { sights, sessions, cutting, writer, is_volatile, lost_since, may_be_lost }
+    }
+}
+
+impl Sight {
+    fn shows(&self, seen: Option<Seen>) -> bool {
+        match (self, seen) {
+            (Self::Absent, None) => true,
+            (Self::File { bytes, least, .. }, Some(Seen { length, digest })) => {
+                (*least..=bytes.len()).contains(&length) && blake3::hash(&bytes[..length]) == digest
+            }
+            (Self::Absent, Some(_)) | (Self::File { .. }, None) => false,
+        }
+    }
+}
+
+impl StreamFile {
+    /// Now, to be given to [`saw`](Self::saw) by who asks now.
+    pub fn moment(&self) -> usize {
+        self.sights.len() - 1
+    }
+
+    /// What is possible now.
+    pub fn possible(&self) -> &[Sight] {
+        self.sights.last().map_or(&[], |sights| sights)
+    }
+
+    /// The shortest length that is possible now; `None` if nothing may be there.
+    pub fn least(&self) -> Option<usize> {
+        let least = self.possible().iter().map(|sight| match sight {
+            Sight::Absent => None,
+            Sight::File { least, .. } => Some(*least),
+        });
+        least.min().flatten()
+    }
+
+    fn set(&mut self, mut sights: Vec<Sight>) {
+        for length in &self.cutting {
+            for sight in cut_to(&sights, *length) {
+                if !sights.contains(&sight) {
+                    sights.push(sight);
+                }
+            }
+        }
+        if self.possible() != sights {
+            self.sights.push(Rc::new(sights));
+        }
+    }
+
+    /// Who asked at `since` saw this; returns the bytes. It never becomes less.
+    ///
+    /// # Errors
+    /// If that was never possible.
+    pub fn saw(&mut self, since: usize, seen: Option<Seen>) -> Result<Vec<u8>, String> {
+        let length = seen.map_or(0, |seen| seen.length);
+        let possible = self.sights[since..].iter().rev().flat_map(|sights| sights.iter());
+        let Some(found) = possible.clone().find(|sight| sight.shows(seen)) else {
+            let possible: Vec<String> = possible.map(told).collect();
+            return Err(format!("{seen:?}, but possible was only {possible:?}"));
+        };
+        let bytes = match found {
+            Sight::Absent => Vec::new(),
+            Sight::File { bytes, .. } => bytes[..length].to_vec(),
+        };
+        if since == self.moment() {
+            let mut sights = self.possible().to_vec();
+            for sight in &mut sights {
+                // The others stay: what was tried may still come.
+                if let Sight::File { bytes: of, least, .. } = sight
+                    && of.get(..length) == Some(&bytes[..])
+                {
+                    *least = length.max(*least);
+                }
+            }
+            self.set(sights);
+        }
+        Ok(bytes)
+    }
+
+    /// A new file was opened, which nobody sees yet.
+    pub fn opened_new(&mut self) -> Session {
+        self.opened(Rc::default())
+    }
+
+    /// The file was opened to be written on, and seen then: until it is flushed it is just this.
+    ///
+    /// # Errors
+    /// If that was not possible at `since`.
+    pub fn opened_behind(&mut self, since: usize, seen: Seen) -> Result<Session, String> {
+        let bytes = Rc::new(self.saw(since, Some(seen))?);
+        let session = self.opened(Rc::clone(&bytes));
+        self.set(vec![Sight::File { session: session.number, bytes, least: seen.length }]);
+        Ok(session)
+    }
+
+    fn opened(&mut self, bytes: Rc<Vec<u8>>) -> Session {
+        self.sessions += 1;
+        self.writer = self.sessions;
+        Session { number: self.sessions, bytes, is_shown: false }
+    }
+
+    /// Somebody else has opened it since: what `session` does has no effect any more.
+    pub fn is_over(&self, session: &Session) -> bool {
+        self.writer != session.number
+    }
+
+    /// More is about to be written.
+    pub fn writes(&mut self, session: &mut Session, more: &[u8]) {
+        Rc::make_mut(&mut session.bytes).extend_from_slice(more);
+        if session.is_shown && !self.is_over(session) {
+            let mut sights = self.possible().to_vec();
+            for sight in &mut sights {
+                if let Sight::File { session: of, bytes, .. } = sight
+                    && *of == session.number
+                    && session.bytes.starts_with(bytes)
+                {
+                    *bytes = Rc::clone(&session.bytes);
+                }
+            }
+            self.set(sights);
+        }
+    }
+
+    /// All that was written is about to be flushed, or the file to be closed.
+    pub fn tries(&mut self, session: &mut Session) {
+        if self.is_over(session) {
+            return;
+        }
+        self.is_volatile = true;
+        self.lost_since = false;
+        if !session.is_shown {
+            session.is_shown = true;
+            let mut sights = self.possible().to_vec();
+            sights.push(session.sight());
+            self.set(sights);
+        }
+    }
+
+    /// That was done; `is_durable` if a power loss of every node does no harm to it.
+    pub fn done(&mut self, session: &Session, is_durable: bool) {
+        if self.is_over(session) {
+            return; // It was, and the answer was late: then who opened it since has seen it.
+        }
+        let was_ours = self.possible().iter().all(|sight| match sight {
+            Sight::Absent => false,
+            Sight::File { session: of, .. } => *of == session.number,
+        });
+        if is_durable {
+            self.is_volatile = false;
+        }
+        if !was_ours {
+            self.may_be_lost = self.lost_since && !is_durable; // It is another file now.
+        }
+        self.set(vec![session.sight()]);
+    }
+
+    /// The file is about to be cut: that may happen at any time from now on.
+    pub fn cuts(&mut self, length: usize) {
+        self.cutting.push(length);
+        self.set(self.possible().to_vec());
+    }
+
+    /// It was, if nothing else happened to it since, or it will not be cut any more.
+    pub fn ends_cut(&mut self, length: usize, cut_since: Option<usize>) {
+        if let Some(position) = self.cutting.iter().position(|cutting| *cutting == length) {
+            self.cutting.remove(position);
+        }
+        if cut_since == Some(self.moment()) {
+            self.set(cut_to(self.possible(), length));
+        }
+    }
+
+    /// It was deleted.
+    pub fn was_deleted(&mut self) {
+        self.set(vec![Sight::Absent]);
+    }
+
+    /// Some node lost power, or what it had in memory only.
+    pub fn memory_lost(&mut self) {
+        self.lost_since = true;
+        self.may_be_lost |= self.is_volatile;
+    }
+}
+
+impl Session {
+    fn sight(&self) -> Sight {
+        let (bytes, least) = (Rc::clone(&self.bytes), self.bytes.len());
+        Sight::File { session: self.number, bytes, least }
+    }
+}
+
+fn cut_to(sights: &[Sight], length: usize) -> Vec<Sight> {
+    let mut cut = Vec::new();
+    for sight in sights {
+        if let Sight::File { session, bytes, .. } = sight
+            && let Some(bytes) = bytes.get(..length)
+        {
+            let bytes = Rc::new(bytes.to_vec());
+            let sight = Sight::File { session: *session, bytes, least: length };
+            if !cut.contains(&sight) {
+                cut.push(sight);
+            }
+        }
+    }
+    cut
+}
+
+fn told(sight: &Sight) -> String {
+    match sight {
+        Sight::Absent => "nothing".to_owned(),
+        Sight::File { session, bytes, least } => {
+            format!("{least}..={} bytes of session {session}", bytes.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(bytes: &[u8]) -> Seen {
+        Seen { length: bytes.len(), digest: blake3::hash(bytes) }
+    }
+
+    #[test]
+    fn what_was_flushed_is_seen_from_then_on_and_never_less() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was not flushed");
+        let before = file.moment();
+        file.tries(&mut session);
+        file.done(&session, false);
+        file.writes(&mut session, b"def");
+        assert!(file.saw(file.moment(), None).is_err());
+        assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err());
+        assert!(file.saw(file.moment(), Some(seen(b"abx"))).is_err());
+        file.saw(before, None).unwrap();
+        file.saw(file.moment(), Some(seen(b"abcd"))).unwrap();
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was longer");
+    }
+
+    #[test]
+    fn what_is_written_on_stays_as_it_was_until_it_is_flushed() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.tries(&mut session);
+        file.done(&session, true);
+        let now = file.moment();
+        let mut other = file.opened_behind(now, seen(b"abc")).unwrap();
+        file.writes(&mut other, b"d");
+        assert!(file.saw(file.moment(), Some(seen(b"abcd"))).is_err());
+        file.tries(&mut session);
+        file.done(&session, true);
+        file.saw(file.moment(), Some(seen(b"abc"))).unwrap();
+        file.tries(&mut other);
+        file.saw(file.moment(), Some(seen(b"abcd"))).unwrap();
+        file.done(&other, false);
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was longer");
+    }
+
+    #[test]
+    fn a_cut_that_was_not_answered_may_have_been_made() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.tries(&mut session);
+        file.done(&session, true);
+        file.cuts(1);
+        let before = file.moment();
+        file.saw(before, Some(seen(b"a"))).unwrap();
+        file.saw(before, Some(seen(b"abc"))).unwrap();
+        assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err());
+        file.ends_cut(1, Some(file.moment()));
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err());
+    }
+}
