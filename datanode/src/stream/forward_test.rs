@@ -76,11 +76,24 @@ async fn a_node_that_owes_nothing_may_be_silent_for_ever() {
         answer(&mut theirs, progress(50)).await;
         tokio::time::sleep(Duration::from_secs(1000)).await;
         exchange.forwarding(100, true);
+        answer(&mut theirs, progress(100)).await;
         tokio::time::sleep(Duration::from_millis(59_999)).await;
         answer(&mut theirs, done()).await;
     };
     let (watched, ()) = tokio::join!(watching, talking);
     assert_eq!(watched.unwrap().length, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_got_the_end_of_a_block_is_not_given_the_time_of_a_disk() {
+    let (mut ours, mut theirs) = pair().await;
+    let exchange = Exchange::new(0, Some(0));
+    exchange.forwarding(100, true);
+    answer(&mut theirs, progress(50)).await;
+    let started = Instant::now();
+    let failure = watch(ours.halves().0, &exchange, &next(), PATIENCE).await.unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), PATIENCE.acknowledge.as_secs());
+    assert_eq!(failure.code, Code::Downstream);
 }
 
 #[tokio::test(start_paused = true)]
