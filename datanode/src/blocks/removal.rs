@@ -160,7 +160,7 @@ impl BlockStore {
         for volume in self.volumes().iter().filter(works).filter(|it| it.index() != dropped) {
             match move_files(volume, name, Place::Quarantine, Place::Trash) {
                 Err(failure) if failure.is_full() => {
-                    remove_at_once(volume, name, Place::Quarantine)
+                    remove_at_once(volume, name, Place::Quarantine);
                 }
                 Err(failure) => warn!(%failure, "cannot remove a second bad copy of a replica"),
                 Ok(()) => {}
