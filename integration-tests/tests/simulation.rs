@@ -22,6 +22,9 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (25, "garbage that came while garbage was collected was never collected"),
     (44, "garbage that came while garbage was collected was never collected"),
     (67, "garbage that came while garbage was collected was never collected"),
+    (14, "a bad replica that could not be let go at once stayed until its node registered again"),
+    (10099, "of two bad copies of a replica in two folders one stayed"),
+    (20083, "a power loss took the names of the last replica, and its bytes stayed unused"),
 ];
 /// Seeds within which each planted bug is found.
 const BUG_SEEDS: Range<u64> = 100..160;

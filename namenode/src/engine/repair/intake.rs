@@ -7,7 +7,7 @@ use doldam_proto::fingerprint::ReplicaId;
 use doldam_proto::id::{BlockId, Generation, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{
-    AddReplicaCommand, MarkBadReplicaCommand, RemoveReplicaCommand, VerifyOrder, order,
+    AddReplicaCommand, FinishOrder, MarkBadReplicaCommand, RemoveReplicaCommand, VerifyOrder, order,
 };
 
 use super::assess::Assessment;
@@ -227,6 +227,10 @@ impl RepairPlanner {
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
         let is_useless = if let Some(block) = this_generation(id, generation, around)? {
+            if block.good.is_empty() {
+                self.finish(node, &block, around);
+                return Ok(());
+            }
             // Finished without this node. What a holder lacks may be in its part, and a copy may be on its way.
             !block.good.contains(&node)
                 && !block.bad.contains(&node)
@@ -240,6 +244,23 @@ impl RepairPlanner {
             self.drop_if_reachable(node, id, generation, DropReason::Unowned, around);
         }
         Ok(())
+    }
+
+    /// No good replica of the block is left, but the node has an open part of it. A crash may have taken only the names
+    /// from a replica: if all bytes are there, and are right, the node makes it one again, and tells.
+    fn finish(&mut self, node: NodeId, block: &Block, around: &Surroundings<'_>) {
+        if !around.cluster.node(node).is_some_and(Node::has_stream) {
+            return;
+        }
+        let order = order::Kind::Finish(FinishOrder {
+            block_id: block.id.0,
+            generation: block.generation.0,
+            file_offset: block.offset,
+            length: block.length,
+            chaining_value: block.chaining_value.to_bytes(),
+        });
+        let order = self.order(order, self.timeout_for(block.length));
+        self.actions.push(Action::Order(node, order));
     }
 
     /// The node holds a replica that is bad. It tells so until it is ordered to drop it.

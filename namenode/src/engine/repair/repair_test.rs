@@ -503,3 +503,27 @@ fn a_part_of_a_finished_block_is_dropped_unless_its_holder_or_a_copy_may_need_it
     world.event(open(other));
     assert_eq!(drops(&world.poll()), [(block.0, other)]);
 }
+
+#[test]
+fn a_part_of_a_block_without_a_good_replica_is_made_one_again_if_it_is_whole() {
+    let mut world = World::new(&["/a", "/b"]);
+    let block = world.file("/f", 1, &[1]);
+    world.event(Event::Found(NodeId(1), Finding::Missing(block, Generation(1))));
+    let marked = proposals(&world.poll());
+    world.carry_out(marked[0].clone());
+    assert_eq!(world.block(block).good, []);
+
+    world.event(Event::Open(NodeId(1), block, Generation(1)));
+    let actions = world.poll();
+    let [Action::Order(NodeId(1), order)] = &actions[..] else { panic!("{actions:?}") };
+    let Some(order::Kind::Finish(finish)) = &order.kind else { panic!("{order:?}") };
+    let known = world.block(block);
+    assert_eq!((finish.block_id, finish.generation), (block.0, 1));
+    assert_eq!((finish.file_offset, finish.length), (known.offset, known.length));
+    assert_eq!(finish.chaining_value, known.chaining_value.to_bytes());
+
+    world.store(block, 1);
+    let added = proposals(&world.poll());
+    world.carry_out(added[0].clone());
+    assert_eq!(world.good(block), BTreeSet::from([1]));
+}
