@@ -68,8 +68,8 @@ async fn a_datanode_stopped_in_the_middle_of_a_put_is_left_behind_and_harmless_w
     // It goes on in the middle of what it was doing: an old writer's block, minutes late as it thinks.
     cluster.datanodes[victim].server.thaw();
     cluster.wait_until_live(4).await;
-    let files = cluster.wait_until_healed("/").await;
-    wait_until_nothing_is_surplus(&cluster, &files).await;
+    cluster.wait_until_healed("/").await;
+    wait_until_nothing_is_surplus(&cluster).await;
     assert_identical(&cluster, &client, "/file", &digest).await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doldam_client::{Client, ClientConfig, FsckFile};
+use doldam_client::{Client, ClientConfig};
 use futures::TryStreamExt;
 use tokio::time::timeout;
 
@@ -35,37 +35,43 @@ pub async fn check(cluster: &Cluster, history: &History, load: Load) {
     let violations = history.check_all(&found).err().unwrap_or_default();
     assert!(violations.is_empty(), "{violations:#?}");
 
-    wait_until_nothing_is_surplus(cluster, &files).await;
+    wait_until_nothing_is_surplus(cluster).await;
 }
 
 /// A replica whose removal was ordered of a server that died is found when lists are compared, which a namenode and a
 /// datanode do once a minute if they differ; it may take two such rounds and the time of an order.
 const SURPLUS_DEADLINE: Duration = Duration::from_mins(4);
 
-/// Waits until every disk holds the replicas of `files`, which are whole, and nothing else.
-pub async fn wait_until_nothing_is_surplus(cluster: &Cluster, files: &[FsckFile]) {
-    let mut needed = BTreeSet::new();
-    for block in files.iter().flat_map(|file| &file.blocks) {
-        for node in &block.replicas {
-            let name = format!("{:016x}_{}", block.id.0, block.generation.0);
-            needed.insert((cluster.index_of(&node.address), name));
-        }
-    }
+/// Waits until every disk holds the replicas that are listed, and nothing else. Which those are may change meanwhile: a
+/// replica that is found where one was lost is as good as the one that took its place.
+pub async fn wait_until_nothing_is_surplus(cluster: &Cluster) {
     let deadline = timeout(SURPLUS_DEADLINE, async {
         loop {
             let found = stored(cluster);
-            if found == needed {
+            if listed(cluster).await.is_some_and(|listed| found == listed) {
                 return;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     });
     if deadline.await.is_err() {
-        let found = stored(cluster);
-        let surplus: Vec<_> = found.difference(&needed).collect();
-        let lacking: Vec<_> = needed.difference(&found).collect();
+        let (found, listed) = (stored(cluster), listed(cluster).await.unwrap_or_default());
+        let surplus: Vec<_> = found.difference(&listed).collect();
+        let lacking: Vec<_> = listed.difference(&found).collect();
         panic!("still on disk, by datanode: {surplus:?}; not on disk: {lacking:?}");
     }
+}
+
+/// Every replica that the namenode lists, with the index of its datanode; `None` if it does not answer.
+async fn listed(cluster: &Cluster) -> Option<BTreeSet<(usize, String)>> {
+    let files = cluster.fsck("/").await?;
+    let blocks = files.iter().flat_map(|file| &file.blocks);
+    let replicas = blocks.flat_map(|block| {
+        let name = format!("{:016x}_{}", block.id.0, block.generation.0);
+        let nodes = block.replicas.iter();
+        nodes.map(move |node| (cluster.index_of(&node.address), name.clone()))
+    });
+    Some(replicas.collect())
 }
 
 /// Every replica on disk, finished or not, with the index of its datanode.
