@@ -5,6 +5,7 @@ use std::time::Duration;
 use doldam_proto::wire;
 use doldam_proto::wire::order::Kind;
 use doldam_proto::wire::{BlockHealth, replica_event};
+use tokio::time::timeout;
 
 use super::fake_datanode::{FakeDatanode, LENGTH, VALUE};
 use super::{Server, answer};
@@ -93,14 +94,18 @@ async fn a_replica_that_a_reader_reports_is_checked_replaced_and_then_dropped() 
     let located = server.locate("/f").await.blocks.remove(0).replicas;
     assert_eq!(located.iter().map(|node| node.node_id).collect::<Vec<_>>(), [first.id]);
 
-    // If the planner looked before the second node had answered all questions, it looks again after a while.
-    for _ in 0..6 {
+    // If the planner looked before the second node had answered all questions, it looks again after a while: time goes
+    // on and heartbeats come until it did.
+    let order = loop {
         server.clock.advance(Duration::from_secs(1));
         first.beat().await;
         second.beat().await;
         server.report().await;
-    }
-    let Kind::Copy(copy) = first.next_order().await else { panic!("not a copy") };
+        if let Ok(order) = timeout(Duration::from_millis(100), first.next_order()).await {
+            break order;
+        }
+    };
+    let Kind::Copy(copy) = order else { panic!("not a copy: {order:?}") };
     assert_eq!(copy.targets[0].node_id, second.id, "there is no other node");
     second.stored(block).await;
     server.until("it is whole", |report| report.corrupt + report.under_replicated == 0).await;
