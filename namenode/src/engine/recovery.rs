@@ -2,8 +2,8 @@
 //!
 //! Which files wait for it is in the durable state: those whose lease the namenode holds
 //! ([`view::in_recovery`]). For each of them an *attempt* takes a generation that nobody has had, asks the datanodes
-//! what they have of the last block, which fences off whoever still writes it, finds what they [agree](agree) on, has
-//! them make replicas of it, and closes the file with those that did. An attempt that comes to nothing, or that a
+//! what they have of the last block, which fences off whoever still writes it, finds what they agree on (`agree.rs`),
+//! has them make replicas of it, and closes the file with those that did. An attempt that comes to nothing, or that a
 //! restart of the namenode cut short, is followed by another under a newer generation, so nothing of it has to be
 //! remembered.
 //!

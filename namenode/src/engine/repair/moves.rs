@@ -1,4 +1,4 @@
-//! Carrying balancing out: choosing blocks for [`balance`](super::balance), copying them, and having the replica that
+//! Carrying balancing out: choosing blocks for `balance`, copying them, and having the replica that
 //! was copied trimmed.
 //!
 //! It is done only while no block waits for repair. A move is a copy like any other; when it is confirmed the block
