@@ -92,6 +92,15 @@ impl Database {
         applied: JournalIndex,
         previous: JournalIndex,
     ) -> Result<(), StoreError> {
+        caught("writing a checkpoint", || self.write(changes, applied, previous))?
+    }
+
+    fn write(
+        &self,
+        changes: &Changes,
+        applied: JournalIndex,
+        previous: JournalIndex,
+    ) -> Result<(), StoreError> {
         const WHAT: &str = "writing a checkpoint";
         let mut transaction = self.inner.begin_write().map_err(failed(WHAT))?;
         transaction.set_quick_repair(true);
@@ -224,22 +233,23 @@ impl Snapshot {
     }
 }
 
-/// Runs `step` of the engine below. It believes the pages it reads: over some that the medium changed it panics, and
-/// that is damage like any other, to be told and not to be guessed from a backtrace.
+/// Runs `step` of the engine below, which may fail or come upon damage.
 fn guarded<T, E: std::error::Error + Send + Sync + 'static>(
     what: &'static str,
     step: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, StoreError> {
+    caught(what, step)?.map_err(failed(what))
+}
+
+/// Runs `step` of the engine below. It believes the pages it reads: over some that the medium changed it panics, and
+/// that is damage like any other, to be told and not to be guessed from a backtrace.
+fn caught<T>(what: &'static str, step: impl FnOnce() -> T) -> Result<T, StoreError> {
     // Nothing of the engine is used again after this: whoever gets a `StoreError` stops.
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(done) => done.map_err(failed(what)),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no word");
-            let what = format!("{what} came upon pages that cannot be ({said})");
-            Err(StoreError::DamagedStore { what })
-        }
-    }
+    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no word");
+        StoreError::DamagedStore { what: format!("{what} came upon pages that cannot be ({said})") }
+    })
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(
