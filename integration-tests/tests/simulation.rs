@@ -97,6 +97,11 @@ fn a_datanode_that_deletes_on_a_hint_is_found() {
 }
 
 #[test]
+fn a_datanode_that_drops_the_wrong_generation_is_found() {
+    assert_found(Bug::ForgottenGeneration, &["acknowledged bytes exist"]);
+}
+
+#[test]
 fn a_datanode_that_drops_an_acknowledgement_is_found() {
     assert_found(Bug::DroppedAck, &["a healthy cluster takes files"]);
 }

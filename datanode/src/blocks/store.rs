@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use doldam_proto::id::Generation;
 use doldam_runtime::disk::{DiskFile, OpenMode};
-use doldam_runtime::planted::{Bug, is_planted};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -263,9 +262,6 @@ impl State {
 
     /// The newest generation of the block that was seen, if it is newer than `key`'s.
     pub(crate) fn newer_than(&self, key: ReplicaKey, purpose: Purpose) -> Option<Generation> {
-        if is_planted(Bug::ForgottenGeneration) {
-            return None;
-        }
         let stored = self.inventory.newest(key.block);
         match purpose {
             Purpose::Write => self.open.newer_than(key, stored),

@@ -13,7 +13,7 @@ compile_error!(
 pub enum Bug {
     /// A datanode acknowledges the end of a block before it synced it.
     AckBeforeSync,
-    /// A datanode lets a writer of an older generation go on beside a newer one.
+    /// A datanode that is to drop one generation of a block drops the one it has.
     ForgottenGeneration,
     /// A datanode removes at its start what by its name may be torn, and does not look.
     DeleteOnHint,
