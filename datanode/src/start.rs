@@ -292,11 +292,15 @@ pub(crate) fn take_in(volumes: Vec<Arc<Volume>>, found: Vec<Scan>) -> Arc<BlockS
         }
     }
     let store = Arc::new(BlockStore::new(volumes, inventory, Arc::new(News::default())));
+    let left: Vec<ReplicaKey> = open.iter().map(|(_, found)| found.key).collect();
     for (volume, found) in open {
         store.take_in_open(&volume, found);
     }
     for (key, replica) in duplicates {
         settle_duplicate(&store, key, replica);
+    }
+    for key in left {
+        store.remove_left_beside(key);
     }
     for key in unsynced {
         store.late_syncs().push(key, true);

@@ -115,6 +115,43 @@ async fn of_a_damaged_and_a_good_copy_the_good_one_is_kept() {
     assert!(store.verify(key(1), None).is_ok());
 }
 
+/// A folder with a replica, and another of the same node with what a writer left of it.
+fn with_left(content: &[u8], sync: bool) -> (tempfile::TempDir, tempfile::TempDir, PathBuf) {
+    let (first, second) = (folder(), folder());
+    let store = open_store(Arc::new(RealDisk), &[first.path()]);
+    store_block(&store, key(1), content, sync);
+    drop(open_store(Arc::new(RealDisk), &[second.path()]));
+    same_node(&first, &second);
+    let left = second.path().join("writing/0000000000000001_1@0.data");
+    std::fs::write(&left, content).unwrap();
+    (first, second, left)
+}
+
+#[tokio::test]
+async fn what_a_writer_left_goes_once_a_replica_is_there_of_it_and_durable() {
+    let content = bytes(100);
+    let (first, second, left) = with_left(&content, true);
+    drop(opened(&[&first, &second]).await);
+    assert!(!left.exists());
+
+    let (first, second, left) = with_left(&content, false);
+    let store = opened(&[&first, &second]).await;
+    assert!(left.exists(), "its bytes may be the last if the power goes now");
+    store.sync_late();
+    assert!(!left.exists());
+    store.verify(key(1), None).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_writer_left_stays_beside_a_replica_that_is_bad() {
+    let content = bytes(100);
+    let (first, second, left) = with_left(&content, true);
+    std::fs::write(data_file(&first, 100), [&content[..99], &[!content[99]]].concat()).unwrap();
+    let store = opened(&[&first, &second]).await;
+    assert!(left.exists());
+    assert!(store.state().open.get(key(1)).is_some());
+}
+
 #[tokio::test]
 async fn a_thousand_replicas_are_found_from_their_names() {
     let dir = folder();

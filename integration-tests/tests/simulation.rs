@@ -25,6 +25,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (14, "a bad replica that could not be let go at once stayed until its node registered again"),
     (10099, "of two bad copies of a replica in two folders one stayed"),
     (20083, "a power loss took the names of the last replica, and its bytes stayed unused"),
+    (
+        276468861242692,
+        "an open part stayed whose name a power loss had brought back beside the replica",
+    ),
 ];
 /// Seeds within which each planted bug is found.
 const BUG_SEEDS: Range<u64> = 100..160;

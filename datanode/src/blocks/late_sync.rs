@@ -129,7 +129,7 @@ impl BlockStore {
     /// The new name may become durable at any moment, which is right, since the bytes are. Before
     /// the folder is synced the replica itself may still be lost with its name, so it counts as
     /// final only after.
-    fn confirm(&self, synced: Vec<(ReplicaKey, Replica)>) {
+    fn confirm(self: &Arc<Self>, synced: Vec<(ReplicaKey, Replica)>) {
         let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
         let mut failed: BTreeSet<PathBuf> = BTreeSet::new();
         let mut renamed = Vec::new();
@@ -156,12 +156,17 @@ impl BlockStore {
                 }
             }
         }
+        renamed.retain(|(_, folder)| !failed.contains(folder));
         let mut state = self.state();
-        for (key, folder) in renamed {
+        for (key, _) in &renamed {
             let unsynced = |held: Replica| held.state == ReplicaState::Unsynced;
-            if !failed.contains(&folder) && state.inventory.get(key).is_some_and(unsynced) {
-                state.inventory.set_state(key, ReplicaState::Final);
+            if state.inventory.get(*key).is_some_and(unsynced) {
+                state.inventory.set_state(*key, ReplicaState::Final);
             }
+        }
+        drop(state);
+        for (key, _) in renamed {
+            self.remove_left_beside(key);
         }
     }
 

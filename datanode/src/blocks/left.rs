@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use doldam_runtime::disk::OpenMode;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::layout::{FileKind, ReplicaName};
 use super::open::OpenFile;
+use super::partial::remove_unfinished;
 use super::startup::FoundOpen;
-use super::store::{BlockStore, State};
+use super::store::{BlockStore, Claim, State};
 use super::volume::Volume;
-use crate::engine::open_blocks::Held;
+use crate::engine::open_blocks::{Claimed, Held};
 use crate::engine::outbox::ReplicaEvent;
-use crate::engine::replica::{Replica, ReplicaKey, VolumeIndex};
+use crate::engine::replica::{Replica, ReplicaKey, ReplicaState, VolumeIndex};
 use crate::engine::startup_plan::Place;
 
 impl State {
@@ -66,6 +67,37 @@ impl BlockStore {
                 warn!(path = %path.display(), %cause, "cannot open a block that its writer left");
             }
         }
+    }
+
+    /// Removes what a writer left of a block under the very generation of a replica that is here, durable and whole:
+    /// a repair copy had taken its place, and a loss of power brought its name back. No order can name it, for an
+    /// order would name the replica.
+    ///
+    /// Blocks on the disk for as long as reading the block takes, if there is something to remove.
+    pub(crate) fn remove_left_beside(self: &Arc<Self>, key: ReplicaKey) {
+        let is_durable = |state: &State| {
+            state.inventory.get(key).is_some_and(|held| held.state == ReplicaState::Final)
+        };
+        {
+            let state = self.state();
+            if state.open.get(key).is_none() || !is_durable(&state) {
+                return;
+            }
+        }
+        if self.verify(key, None).is_err() {
+            return; // What was left may be worth more.
+        }
+        let (file, _claim) = {
+            let mut state = self.state();
+            if !is_durable(&state) || state.open.take(key, Claimed::Taken).is_err() {
+                return;
+            }
+            let claim = Claim::held(Arc::clone(self), key);
+            let Some(file) = state.open.remove(key) else { return };
+            (file, claim)
+        };
+        info!(path = %file.path().display(), "a replica is here of what a writer left; removed that");
+        remove_unfinished(&file.volume, &file.path());
     }
 
     /// What writers left here: to be told to the namenode, which orders dropped what it has no use for.
