@@ -102,7 +102,7 @@ fn a_datanode_that_deletes_on_a_hint_is_found() {
 
 #[test]
 fn a_datanode_that_drops_the_wrong_generation_is_found() {
-    assert_found(Bug::ForgottenGeneration, &["acknowledged bytes exist"]);
+    assert_found(Bug::ForgottenGeneration, &["the cluster heals", "acknowledged files are read"]);
 }
 
 #[test]
