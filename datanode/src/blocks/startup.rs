@@ -201,8 +201,11 @@ fn list(
             FileKind::Side | FileKind::UnsyncedSide => (&mut of_key.found.side, &mut of_key.side),
         };
         found.insert(place);
-        if entries.insert(place, entry).is_some() {
-            scan.unknown.push(path); // Two of one kind: only damage from outside makes them.
+        match entries.insert(place, entry) {
+            None => {}
+            // Of a replica that was dropped twice before a loss of power brought both sidecars back.
+            Some(other) if place == Place::Trash => remove(volume, place, &other),
+            Some(_) => scan.unknown.push(path), // Only damage from outside makes two of one kind.
         }
     }
     Ok(())

@@ -130,6 +130,18 @@ fn a_drop_that_was_interrupted_is_finished() {
 }
 
 #[test]
+fn both_sidecars_of_a_replica_that_was_dropped_twice_leave_the_trash() {
+    let folder = folder();
+    drop(rescan(folder.path()));
+    for end in ["unsynced", "side", "data"] {
+        let path = format!("trash/00000000000001ab_4_100.{end}");
+        fs::write(folder.path().join(path), b"some").unwrap();
+    }
+    assert_eq!(state_of(&rescan(folder.path())), None);
+    assert_eq!(files(folder.path()), BTreeSet::new());
+}
+
+#[test]
 fn a_quarantine_that_was_interrupted_is_finished_and_stays() {
     for moved in 0..2 {
         let (folder, data, side) = with_replica();

@@ -51,9 +51,14 @@ pub async fn check(world: &Rc<World>) -> Result<(), Violation> {
     invariant::check(world)
 }
 
+/// Also makes the home of a client that could never connect before.
 async fn connect(world: &World, number: usize, deadline: Instant) -> Result<Client, Violation> {
     loop {
-        match world.connect(number).await {
+        let connected = match world.connect(number).await {
+            Ok(client) => client.mkdir(home(number), true).await.map(|_| client),
+            Err(error) => Err(error),
+        };
+        match connected {
             Ok(client) => return Ok(client),
             Err(_) if Instant::now() < deadline => sleep(Duration::from_secs(1)).await,
             Err(error) => return Err(unhealthy(&chain(&error))),

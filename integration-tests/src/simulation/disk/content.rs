@@ -165,9 +165,10 @@ impl Content {
             0 => self.durable_bytes,
             1 => self.bytes,
             _ => {
-                let (short, long) =
-                    (self.durable_bytes.min(self.bytes), self.durable_bytes.max(self.bytes));
-                [short, long, short + chance.below(long - short + 1)][chance.below(3) as usize]
+                // A file grows in steps, but is cut in one: its length is metadata.
+                let grown = self.bytes.saturating_sub(self.durable_bytes);
+                let between = self.durable_bytes + chance.below(grown + 1);
+                [self.durable_bytes, self.bytes, between][chance.below(3) as usize]
             }
         };
         (self.pages, self.bytes) = (pages, u64::MAX);
