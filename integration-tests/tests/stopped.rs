@@ -40,28 +40,37 @@ async fn assert_identical(cluster: &Cluster, client: &Client, path: &str, digest
     assert_eq!(report.status.digest.unwrap().to_string(), digest, "{path}");
 }
 
+/// Puts a file, with `disturb` done in the middle, and holds the answer to what was put. Says what `disturb` did, and
+/// the digest.
+async fn put_while<T>(
+    cluster: &Cluster,
+    client: &Client,
+    seed: u64,
+    disturb: impl AsyncFnOnce() -> T,
+) -> (T, String) {
+    let source = cluster.folder().join("source");
+    let digest = write_file(&source, seed, FILE_BYTES as usize);
+    let midway = Arc::new(Midway::default());
+    let options = put_options(BLOCK_BYTES, midway.progress(FILE_BYTES / 4));
+    let disturbing = async {
+        midway.reached().await;
+        disturb().await
+    };
+    let (report, disturbed) = tokio::join!(client.put_file(&source, "/file", options), disturbing);
+    assert_eq!(report.unwrap().status.digest.unwrap().to_string(), digest);
+    (disturbed, digest)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datanode_stopped_in_the_middle_of_a_put_is_left_behind_and_harmless_when_it_wakes() {
     let cluster = cluster(4).await;
     let client = cluster.client().await;
-    let source = cluster.folder().join("source");
-    let digest = write_file(&source, 1, FILE_BYTES as usize);
-
-    let midway = Arc::new(Midway::default());
-    let put = client.put_file(
-        &source,
-        "/file",
-        put_options(BLOCK_BYTES, midway.progress(FILE_BYTES / 4)),
-    );
-    let stop = async {
-        midway.reached().await;
+    let stop = async || {
         let victim = a_busy_datanode(&cluster).await;
         cluster.datanodes[victim].server.freeze();
         victim
     };
-    let (report, victim) = tokio::join!(put, stop);
-    let report = report.unwrap();
-    assert_eq!(report.status.digest.unwrap().to_string(), digest);
+    let (victim, digest) = put_while(&cluster, &client, 1, stop).await;
     assert_identical(&cluster, &client, "/file", &digest).await;
     cluster.wait_until_healed("/").await;
 
@@ -77,16 +86,7 @@ async fn a_datanode_stopped_in_the_middle_of_a_put_is_left_behind_and_harmless_w
 async fn a_datanode_that_only_pauses_in_a_put_loses_and_spoils_nothing() {
     let cluster = cluster(3).await;
     let client = cluster.client().await;
-    let source = cluster.folder().join("source");
-    let digest = write_file(&source, 2, FILE_BYTES as usize);
-    let midway = Arc::new(Midway::default());
-    let put = client.put_file(
-        &source,
-        "/file",
-        put_options(BLOCK_BYTES, midway.progress(FILE_BYTES / 4)),
-    );
-    let pause = async {
-        midway.reached().await;
+    let pause = async || {
         for victim in 0..3 {
             cluster.datanodes[victim].server.freeze();
             // Long enough to be noticed: it is the namenode that says so.
@@ -95,8 +95,7 @@ async fn a_datanode_that_only_pauses_in_a_put_loses_and_spoils_nothing() {
             cluster.wait_until_live(3).await;
         }
     };
-    let (report, ()) = tokio::join!(put, pause);
-    assert_eq!(report.unwrap().status.digest.unwrap().to_string(), digest);
+    let ((), digest) = put_while(&cluster, &client, 2, pause).await;
     cluster.wait_until_healed("/").await;
     assert_identical(&cluster, &client, "/file", &digest).await;
 }
@@ -139,24 +138,14 @@ async fn a_namenode_that_pauses_delays_a_put_and_spoils_nothing() {
     let config = ClientConfig { operation_timeout, ..ClientConfig::default() };
     let hasty = Client::builder().namenodes([cluster.address()]).config(config);
     let hasty = hasty.connect().await.unwrap();
-    let source = cluster.folder().join("source");
-    let digest = write_file(&source, 4, FILE_BYTES as usize);
-    let midway = Arc::new(Midway::default());
-    let put = client.put_file(
-        &source,
-        "/file",
-        put_options(BLOCK_BYTES, midway.progress(FILE_BYTES / 4)),
-    );
-    let pause = async {
-        midway.reached().await;
+    let pause = async || {
         cluster.namenode.freeze();
         // Longer than datanodes may be silent: when it wakes it must not take all of them for gone.
         let refused = hasty.stat("/file").await.unwrap_err();
         assert!(matches!(refused, ClientError::Unreachable { .. }), "{refused}");
         cluster.namenode.thaw();
     };
-    let (report, ()) = tokio::join!(put, pause);
-    assert_eq!(report.unwrap().status.digest.unwrap().to_string(), digest);
+    let ((), digest) = put_while(&cluster, &client, 4, pause).await;
     cluster.wait_until_live(3).await;
     cluster.wait_until_healed("/").await;
     assert_identical(&cluster, &client, "/file", &digest).await;
