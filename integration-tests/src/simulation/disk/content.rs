@@ -1,6 +1,7 @@
 //! The bytes of a file: as programs see them, and as a power loss would leave them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +25,8 @@ pub(super) struct Content {
     bytes: u64,
     durable_pages: BTreeMap<u64, Arc<Page>>,
     durable_bytes: u64,
+    /// The lengths that a power loss may leave: none but what it had, or grew over, since it was durable.
+    lengths: Vec<RangeInclusive<u64>>,
     dirty: BTreeSet<u64>,
     /// Counts the changes of the current bytes.
     pub(super) version: u64,
@@ -38,6 +41,7 @@ impl Default for Content {
             bytes: 0,
             durable_pages: BTreeMap::new(),
             durable_bytes: 0,
+            lengths: vec![0..=0],
             dirty: BTreeSet::new(),
             version: 0,
         }
@@ -97,7 +101,15 @@ impl Content {
             }
             self.dirty.insert(page);
         }
-        self.bytes = self.bytes.max(offset + bytes.len() as u64);
+        let end = offset + bytes.len() as u64;
+        if end > self.bytes {
+            // Written in steps, so it grows in steps.
+            match self.lengths.last_mut() {
+                Some(last) if *last.end() == self.bytes => *last = *last.start()..=end,
+                Some(_) | None => self.lengths.push(self.bytes..=end),
+            }
+            self.bytes = end;
+        }
     }
 
     pub(super) fn set_len(&mut self, bytes: u64) {
@@ -119,6 +131,8 @@ impl Content {
             }
         }
         self.bytes = bytes;
+        // Metadata, which changes in one step.
+        self.lengths.push(bytes..=bytes);
     }
 
     /// Makes all of it durable.
@@ -130,6 +144,7 @@ impl Content {
             };
         }
         self.durable_bytes = self.bytes;
+        self.lengths = vec![self.bytes..=self.bytes];
     }
 
     /// A sync that fails: what was not durable can still be read and will never be.
@@ -165,9 +180,8 @@ impl Content {
             0 => self.durable_bytes,
             1 => self.bytes,
             _ => {
-                // A file grows in steps, but is cut in one: its length is metadata.
-                let grown = self.bytes.saturating_sub(self.durable_bytes);
-                let between = self.durable_bytes + chance.below(grown + 1);
+                let had = &self.lengths[chance.below(self.lengths.len() as u64) as usize];
+                let between = had.start() + chance.below(had.end() - had.start() + 1);
                 [self.durable_bytes, self.bytes, between][chance.below(3) as usize]
             }
         };
@@ -176,6 +190,7 @@ impl Content {
         self.pages.retain(|_, page| **page != ZERO_PAGE);
         self.dirty.clear();
         (self.durable_pages, self.durable_bytes) = (self.pages.clone(), self.bytes);
+        self.lengths = vec![bytes..=bytes];
     }
 }
 
@@ -212,6 +227,22 @@ mod tests {
                 assert!(*byte == 1 || (changed && *byte == 2), "byte {index} is {byte}");
             }
         }
+    }
+
+    #[test]
+    fn a_power_loss_leaves_a_length_that_the_file_had_or_grew_over() {
+        let mut left = BTreeSet::new();
+        for seed in 0..400 {
+            let mut content = Content::default();
+            content.write(&[1; 10], 0);
+            content.sync();
+            content.write(&[2; 3], 10);
+            content.set_len(100);
+            content.set_len(50);
+            content.lose_power(&SeededRandom::new(seed));
+            left.insert(content.len());
+        }
+        assert_eq!(left, BTreeSet::from([10, 11, 12, 13, 50, 100]));
     }
 
     #[test]
