@@ -58,6 +58,45 @@ fn benchmarks_measure_and_clean_up() {
 }
 
 #[test]
+fn benchmarks_of_small_operations_measure_and_clean_up() {
+    let cluster = Cluster::start();
+    let pread = ["--json", "bench", "pread", "--size", "1MiB", "--ops", "50", "--readers", "2"];
+    let sizes = cluster.run(&pread).ok().json()[0]["sizes"].clone();
+    let bytes: Vec<_> = sizes.as_array().unwrap().iter().map(|size| &size["read_bytes"]).collect();
+    assert_eq!(bytes, [4096, 65536]);
+    let small = ["--json", "bench", "small", "--files", "20", "--clients", "3"];
+    let record = &cluster.run(&small).ok().json()[0];
+    let results = record["results"].as_array().unwrap();
+    let what: Vec<_> = results.iter().map(|result| &result["what"]).collect();
+    assert_eq!(what, ["put", "get"]);
+    for measured in results.iter().chain(sizes.as_array().unwrap()) {
+        let at = |name: &str| measured[name].as_f64().unwrap();
+        assert!(at("per_second") > 0.0 && at("p50_ms") > 0.0, "{measured}");
+        assert!(at("p50_ms") <= at("p99_ms") && at("p999_ms") <= at("max_ms"), "{measured}");
+    }
+    cluster.run(&["bench", "small", "--size", "17MiB"]).expect(2).says(&["bench io"]);
+    assert_eq!(cluster.run(&["ls", "/"]).ok().text(), "", "everything is deleted afterwards");
+}
+
+#[test]
+fn a_load_calls_what_its_mix_says_and_counts_every_call() {
+    let cluster = Cluster::start();
+    let load = ["--json", "bench", "load", "--rate", "100", "--seconds", "1", "--files", "3"];
+    let record = &cluster.run(&[&load[..], &["--mix", "stat=1,read=1,write=1"]].concat()).ok();
+    let operations = record.json()[0]["operations"].as_array().unwrap().clone();
+    let names: Vec<_> = operations.iter().map(|operation| &operation["operation"]).collect();
+    assert_eq!(names, ["stat", "read", "write"]);
+    let calls: u64 = operations.iter().map(|operation| operation["calls"].as_u64().unwrap()).sum();
+    assert!((50..200).contains(&calls), "{calls}");
+    assert!(operations.iter().all(|operation| operation["failures"] == 0));
+    assert_eq!(cluster.run(&["ls", "/"]).ok().text(), "", "everything is deleted afterwards");
+    cluster
+        .run(&["bench", "load", "--mix", "fly=1"])
+        .expect(2)
+        .says(&["there are stat, list, read, write"]);
+}
+
+#[test]
 fn a_datanode_is_drained_taken_back_and_sent_into_maintenance() {
     let cluster = Cluster::with_datanodes(4);
     for file in 0..4 {

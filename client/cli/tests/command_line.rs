@@ -34,7 +34,10 @@ const COMMANDS: &[&[&str]] = &[
     &["namenode"],
     &["datanode"],
     &["bench", "io"],
+    &["bench", "load"],
     &["bench", "meta"],
+    &["bench", "pread"],
+    &["bench", "small"],
     &["completions"],
     &["man"],
 ];

@@ -2,21 +2,34 @@
 
 pub(crate) mod faults;
 pub(crate) mod io;
+pub(crate) mod load;
 pub(crate) mod meta;
+pub(crate) mod pread;
+pub(crate) mod small;
+mod workers;
 
 use clap::Subcommand;
-use doldam_client::{Client, FsPath};
+use doldam_client::{Client, FsPath, WriteOptions};
 use doldam_proto::path::PathError;
+use tokio::io::AsyncWriteExt;
 
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::session::Session;
 
+/// Random bytes that are written again and again; more than a disk might fold.
+const PATTERN_BYTES: usize = 16 << 20;
+/// Bytes handed to a writer at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// Measure throughput, operations per second, and what failures cost.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Io(io::IoArgs),
+    Pread(pread::PreadArgs),
     Meta(meta::MetaArgs),
+    Small(small::SmallArgs),
+    Load(load::LoadArgs),
     Faults(faults::FaultsArgs),
 }
 
@@ -27,7 +40,10 @@ pub(crate) enum BenchCommand {
 pub(crate) async fn run(session: &mut Session, command: BenchCommand) -> CommandResult {
     match command {
         BenchCommand::Io(args) => io::run(session, args).await,
+        BenchCommand::Pread(args) => pread::run(session, args).await,
         BenchCommand::Meta(args) => meta::run(session, args).await,
+        BenchCommand::Small(args) => small::run(session, args).await,
+        BenchCommand::Load(args) => load::run(session, args).await,
         BenchCommand::Faults(args) => faults::run(session, args).await,
     }
 }
@@ -62,6 +78,39 @@ impl Workplace {
 
 fn bad_parent(parent: &str, error: &PathError) -> CommandError {
     CommandError::request(format!("{parent}: {error}"), "choose another --path")
+}
+
+/// Bytes to write, the same again and again.
+fn pattern(session: &Session) -> Vec<u8> {
+    let mut pattern = vec![0; PATTERN_BYTES];
+    session.seams.random.fill(&mut pattern);
+    pattern
+}
+
+/// Stores a file of `bytes` from memory.
+async fn write_file(
+    client: &Client,
+    path: &str,
+    options: WriteOptions,
+    pattern: &[u8],
+    bytes: u64,
+    advance: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), CommandError> {
+    let error = || CommandError::cluster("store", path);
+    let created = client.create(path).options(options).open().await;
+    let mut writer = created.map_err(error())?;
+    let mut left = bytes;
+    for chunk in pattern.chunks(CHUNK_BYTES).cycle() {
+        if left == 0 {
+            break;
+        }
+        let count = left.min(chunk.len() as u64);
+        let written = writer.write_all(&chunk[..count as usize]).await;
+        written.map_err(CommandError::local("write", path))?;
+        advance(count);
+        left -= count;
+    }
+    writer.close().await.map(drop).map_err(error())
 }
 
 /// The middle of `values`, or between the two in the middle.

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use doldam_client::{Client, GetOptions, PutOptions, WriteOptions};
 use serde::Serialize;
-use tokio::io::AsyncWriteExt;
 
-use super::{Workplace, median};
+use super::{Workplace, median, pattern, write_file};
 use crate::args::{ParallelArgs, WriteArgs, parse_bytes, parse_remote};
 use crate::command::CommandResult;
 use crate::command::put::write_options;
@@ -19,11 +18,6 @@ use crate::output::size::{human_bytes, megabytes_per_second};
 use crate::output::table::table;
 use crate::progress::Advance;
 use crate::session::Session;
-
-/// Random bytes that are written again and again; longer than any cache line a disk might fold.
-const PATTERN_BYTES: usize = 16 << 20;
-/// Bytes handed to the writer at a time.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Measure put and get of one large file.
 ///
@@ -154,7 +148,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn measure(&self, runs: u32) -> Result<IoRecord, CommandError> {
-        let pattern = self.pattern();
+        let pattern = Arc::new(pattern(self.session));
         let source = self.local.join("source");
         self.write_source(&source, Arc::clone(&pattern)).await?;
         let kinds = ["put from memory", "put from file", "get to nowhere", "get to file"];
@@ -166,7 +160,11 @@ impl Bench<'_> {
                 let advance = progress.advance();
                 let start = self.session.now();
                 match *kind {
-                    "put from memory" => self.put_memory(&pattern, &advance).await?,
+                    "put from memory" => {
+                        let (path, options) = (&self.remote, self.options.clone());
+                        write_file(self.client, path, options, &pattern, self.bytes, &*advance)
+                            .await?;
+                    }
                     "put from file" => self.put_file(&source, advance).await?,
                     "get to nowhere" => self.get_nowhere(&advance).await?,
                     _ => self.get_file(advance).await?,
@@ -192,12 +190,6 @@ impl Bench<'_> {
         })
     }
 
-    fn pattern(&self) -> Arc<Vec<u8>> {
-        let mut pattern = vec![0; PATTERN_BYTES];
-        self.session.seams.random.fill(&mut pattern);
-        Arc::new(pattern)
-    }
-
     async fn write_source(&self, path: &Path, pattern: Arc<Vec<u8>>) -> Result<(), CommandError> {
         let (target, bytes) = (path.to_owned(), self.bytes);
         let written = tokio::task::spawn_blocking(move || {
@@ -214,24 +206,6 @@ impl Bench<'_> {
         .await;
         let written = written.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)));
         written.map_err(CommandError::local("write", path))
-    }
-
-    async fn put_memory(&self, pattern: &[u8], advance: &Advance) -> Result<(), CommandError> {
-        let error = || CommandError::cluster("store", &self.remote);
-        let created = self.client.create(&self.remote).options(self.options.clone()).open().await;
-        let mut writer = created.map_err(error())?;
-        let mut left = self.bytes;
-        for chunk in pattern.chunks(CHUNK_BYTES).cycle() {
-            if left == 0 {
-                break;
-            }
-            let count = left.min(chunk.len() as u64);
-            let written = writer.write_all(&chunk[..count as usize]).await;
-            written.map_err(CommandError::local("write", &self.remote))?;
-            advance(count);
-            left -= count;
-        }
-        writer.close().await.map(drop).map_err(error())
     }
 
     async fn put_file(&self, source: &Path, advance: Advance) -> Result<(), CommandError> {

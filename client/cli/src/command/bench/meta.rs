@@ -1,30 +1,23 @@
 //! `bench meta`: metadata operations per second, and how long each takes.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use doldam_client::{Client, ClientError, WriteOptions};
-use doldam_runtime::Seams;
-use doldam_runtime::tasks::spawn_detached;
 use futures::StreamExt;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Workplace;
+use super::workers::{LatencySummary, whole_rate, work};
 use crate::args::parse_remote;
 use crate::command::CommandResult;
 use crate::error::CommandError;
 use crate::exit_code::ExitCode;
-use crate::output::size::grouped;
 use crate::output::table::table;
 use crate::session::Session;
 
 /// Entries of the directory that is listed.
 const LISTED_ENTRIES: u64 = 100;
-/// Longest latency told apart, in microseconds.
-const LATENCY_MAX_MICROS: u64 = 120_000_000;
 
 /// Measure metadata operations.
 ///
@@ -77,18 +70,9 @@ struct Measured {
     calls: u64,
     /// Calls a second, all clients together.
     per_second: f64,
-    /// Half of the calls were faster, in milliseconds.
-    p50_ms: f64,
-    /// 99 of 100 calls were faster, in milliseconds.
-    p99_ms: f64,
-    /// The slowest, in milliseconds.
-    max_ms: f64,
-}
-
-/// A rate, which is never negative, without its fraction.
-#[expect(clippy::cast_sign_loss, reason = "rates are positive")]
-fn whole(per_second: f64) -> u64 {
-    per_second.round() as u64
+    /// How long a call took.
+    #[serde(flatten)]
+    latencies: LatencySummary,
 }
 
 impl fmt::Display for MetaRecord {
@@ -99,16 +83,12 @@ impl fmt::Display for MetaRecord {
             self.clients, self.connections
         )?;
         let rows = self.operations.iter().map(|measured| {
-            [
-                measured.operation.to_owned(),
-                grouped(whole(measured.per_second)),
-                format!("{:.2}", measured.p50_ms),
-                format!("{:.2}", measured.p99_ms),
-                format!("{:.2}", measured.max_ms),
-            ]
+            let [p50, p99, p999, max] = measured.latencies.columns();
+            [measured.operation.to_owned(), whole_rate(measured.per_second), p50, p99, p999, max]
         });
-        let header = ["operation", "per second", "p50", "p99", "max"];
-        formatter.write_str(&table(header, rows.collect(), &[1, 2, 3, 4]))
+        let [p50, p99, p999, max] = LatencySummary::HEADER;
+        let header = ["operation", "per second", p50, p99, p999, max];
+        formatter.write_str(&table(header, rows.collect(), &[1, 2, 3, 4, 5]))
     }
 }
 
@@ -141,11 +121,23 @@ async fn measure(
         prepare(client, &format!("{base}/c{index}"), 0).await?;
     }
     prepare(client, &format!("{base}/listed"), LISTED_ENTRIES).await?;
-    let run =
-        Run { seams: session.seams.clone(), client: client.clone(), base, clients, ops: args.ops };
     let mut measured = Vec::new();
     for operation in Operation::ALL {
-        measured.push(run.measure(operation).await?);
+        let (name, client, base) = (operation.name(), client.clone(), Arc::clone(&base));
+        let call = move |_worker, op: u64| {
+            let (client, base) = (client.clone(), Arc::clone(&base));
+            async move {
+                let called = operation.call(&client, &base, op % clients, op).await;
+                called.map_err(CommandError::cluster("measure", name))
+            }
+        };
+        let worked = work(&session.seams, clients, args.ops, name, call).await?;
+        measured.push(Measured {
+            operation: name,
+            calls: args.ops,
+            per_second: worked.per_second(args.ops),
+            latencies: worked.latencies.summary(),
+        });
     }
     Ok(measured)
 }
@@ -210,72 +202,4 @@ async fn list(client: &Client, path: &str) -> Result<(), ClientError> {
         entry?;
     }
     Ok(())
-}
-
-struct Run {
-    seams: Seams,
-    client: Client,
-    base: Arc<str>,
-    clients: u64,
-    ops: u64,
-}
-
-impl Run {
-    /// Does `operation` with every number below `ops`, from all clients at once.
-    async fn measure(&self, operation: Operation) -> Result<Measured, CommandError> {
-        let next = Arc::new(AtomicU64::new(0));
-        let start = self.seams.clock.now();
-        let workers: Vec<_> = (0..self.clients)
-            .map(|_| spawn_detached("bench", self.work(operation, Arc::clone(&next))))
-            .collect();
-        let mut latencies = histogram();
-        let name = operation.name();
-        for worker in workers {
-            let worked = worker.await.unwrap_or(Err(ClientError::Stopped { operation: name }));
-            let worked = worked.map_err(CommandError::cluster("measure", name))?;
-            if let Err(error) = latencies.add(worked) {
-                tracing::debug!(%error, "latencies of one client are left out");
-            }
-        }
-        let seconds = self.seams.clock.now().saturating_sub(start).as_secs_f64();
-        let millis = |micros: u64| micros as f64 / 1000.0;
-        Ok(Measured {
-            operation: name,
-            calls: self.ops,
-            per_second: self.ops as f64 / seconds.max(1e-9),
-            p50_ms: millis(latencies.value_at_quantile(0.5)),
-            p99_ms: millis(latencies.value_at_quantile(0.99)),
-            max_ms: millis(latencies.max()),
-        })
-    }
-
-    /// One client: takes one number after another.
-    fn work(
-        &self,
-        operation: Operation,
-        next: Arc<AtomicU64>,
-    ) -> impl Future<Output = Result<Histogram<u64>, ClientError>> + Send + 'static {
-        let (client, clock) = (self.client.clone(), Arc::clone(&self.seams.clock));
-        let (base, clients, ops) = (Arc::clone(&self.base), self.clients, self.ops);
-        async move {
-            let mut latencies = histogram();
-            loop {
-                let op = next.fetch_add(1, Ordering::Relaxed);
-                if op >= ops {
-                    return Ok(latencies);
-                }
-                let begun = clock.now();
-                operation.call(&client, &base, op % clients, op).await?;
-                let micros = clock.now().saturating_sub(begun).as_micros() as u64;
-                latencies.saturating_record(micros);
-            }
-        }
-    }
-}
-
-fn histogram() -> Histogram<u64> {
-    // Fails only for bounds or digits out of range; these are constants.
-    Histogram::new_with_bounds(1, LATENCY_MAX_MICROS, 3).unwrap_or_else(|_| {
-        Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are valid"))
-    })
 }
