@@ -65,7 +65,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, default_value = "64KiB", value_name = "SIZE", value_parser = parse_bytes)]
     size: u64,
 
-    /// Files to read; as many are written over and over.
+    /// Files to stat and to read.
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     files: u64,
@@ -231,7 +231,6 @@ async fn prepare(
 ) -> Result<Target, CommandError> {
     let mut content = pattern(session);
     content.truncate(args.size as usize);
-    let options = WriteOptions { overwrite: true, ..options };
     let (client, base) = (client.clone(), workplace.path.to_string());
     let target = Target { client, base, content, options };
     for number in 0..args.files {
@@ -247,7 +246,8 @@ impl Target {
         format!("{}/r{number}", self.base)
     }
 
-    async fn call(&self, operation: Operation, file: u64) -> Result<(), CommandError> {
+    /// The call `number` of all, done to `file` if it is no write: each of those makes a file of its own.
+    async fn call(&self, operation: Operation, file: u64, number: u64) -> Result<(), CommandError> {
         let path = self.read(file);
         match operation {
             Operation::Stat => {
@@ -260,7 +260,7 @@ impl Target {
             }
             Operation::Read => read_small(&self.client, &path, self.content.len()).await,
             Operation::Write => {
-                let path = format!("{}/w{file}", self.base);
+                let path = format!("{}/w{number}", self.base);
                 put_small(&self.client, &path, self.options.clone(), &self.content).await
             }
         }
@@ -300,7 +300,7 @@ async fn begin_all(
 ) {
     let (clock, random) = (&session.seams.clock, &session.seams.random);
     let in_flight = Arc::new(Semaphore::new(args.in_flight as usize));
-    let mut due = Duration::ZERO;
+    let (mut due, mut number) = (Duration::ZERO, 0);
     while due < Duration::from_secs(u64::from(args.seconds)) {
         let waiting = (start + due).saturating_sub(clock.now());
         tokio::time::sleep(waiting).await;
@@ -309,11 +309,12 @@ async fn begin_all(
         let (operation, file) = (args.mix.draw(&**random), random.below(args.files));
         let (target, clock, ended) = (Arc::clone(target), Arc::clone(clock), ended.clone());
         spawn_detached("bench", async move {
-            let result = target.call(operation, file).await;
+            let result = target.call(operation, file, number).await;
             drop(permit);
             // Nobody listens only if gathering panicked, which is told.
             _ = ended.send((operation, took(&*clock, begun), result));
         });
+        number += 1;
         due += gap(&**random, args.rate);
     }
 }
