@@ -83,6 +83,8 @@ async fn send_block(
         while sent - acknowledged > WRITE_WINDOW_BYTES {
             acknowledged = match answer(reader).await? {
                 Kind::Progress(progress) => progress.received,
+                // Which says that all has come, when that is seen before the last acknowledgement goes out.
+                Kind::Done(_) if last => return Ok(()),
                 other => return Err(format!("{other:?}").into()),
             };
         }
