@@ -29,6 +29,11 @@ const REGRESSIONS: &[(u64, &str)] = &[
         276468861242692,
         "an open part stayed whose name a power loss had brought back beside the replica",
     ),
+    (50806, "of two sidecars that a power loss brought back to the trash one stayed"),
+    (
+        55409,
+        "a replica whose bytes a power loss had taken was gone on with, and the good one dropped",
+    ),
 ];
 /// Seeds within which each planted bug is found.
 const BUG_SEEDS: Range<u64> = 100..160;

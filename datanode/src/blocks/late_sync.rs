@@ -27,6 +27,8 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct LateSyncs {
     waiting: Mutex<VecDeque<LateSync>>,
+    /// Those found at the start that are not verified yet.
+    unverified: Mutex<BTreeSet<ReplicaKey>>,
     arrived: Notify,
 }
 
@@ -47,6 +49,9 @@ impl LateSyncs {
 
     /// Adds a replica; with `verify_first` one that was found at a start.
     pub(crate) fn push(&self, key: ReplicaKey, verify_first: bool) {
+        if verify_first {
+            self.unverified.lock().insert(key);
+        }
         self.waiting.lock().push_back(LateSync { key, verify_first });
         self.arrived.notify_one();
     }
@@ -56,6 +61,11 @@ impl LateSyncs {
         if self.waiting.lock().is_empty() {
             self.arrived.notified().await;
         }
+    }
+
+    /// Replicas that a loss of power may have spoiled: they were found at the start, and not verified since.
+    pub(crate) fn unverified(&self) -> u64 {
+        self.unverified.lock().len() as u64
     }
 
     fn take(&self) -> VecDeque<LateSync> {
@@ -81,8 +91,9 @@ impl BlockStore {
         let waiting = self.late_syncs().take();
         let state = self.state();
         for late in waiting {
-            if let Some(held) = state.inventory.get(late.key) {
-                batches.entry(held.volume).or_default().push_back(late);
+            match state.inventory.get(late.key) {
+                Some(held) => batches.entry(held.volume).or_default().push_back(late),
+                None => _ = self.late_syncs().unverified.lock().remove(&late.key),
             }
         }
         batches
@@ -93,12 +104,22 @@ impl BlockStore {
         let mut synced: Vec<(ReplicaKey, Replica)> = Vec::new();
         for LateSync { key, verify_first } in batch {
             let on_silent = |held: Replica| self.volume(held.volume).is_silent();
-            if self.find(key).is_ok_and(on_silent) {
-                continue; // It would wait for ever.
-            }
-            if verify_first && let Err(failure) = self.verify(key, None) {
-                warn!(%key, %failure, "a replica that was never synced cannot be confirmed");
-                continue;
+            let verified = if self.find(key).is_ok_and(on_silent) {
+                None // It would wait for ever.
+            } else if verify_first {
+                Some(self.verify(key, None))
+            } else {
+                Some(Ok(()))
+            };
+            // Whatever came out is known from here on: a bad one is in quarantine, a folder that failed is told of.
+            self.late_syncs().unverified.lock().remove(&key);
+            match verified {
+                Some(Ok(())) => {}
+                Some(Err(failure)) => {
+                    warn!(%key, %failure, "a replica that was never synced cannot be confirmed");
+                    continue;
+                }
+                None => continue,
             }
             // Dropped or quarantined meanwhile, it needs no sync.
             let Ok(replica) = self.find(key) else { continue };

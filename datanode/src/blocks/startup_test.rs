@@ -209,7 +209,9 @@ fn a_replica_without_its_sync_is_found_as_such_and_verified_before_it_is_confirm
         assert_eq!(replica.state, ReplicaState::Unsynced);
         store.late_syncs().push(key, true);
     }
+    assert_eq!(store.late_syncs().unverified(), 2);
     store.sync_late();
+    assert_eq!(store.late_syncs().unverified(), 0);
     assert_eq!(store.state().inventory.get(key).unwrap().state, ReplicaState::Final);
     assert_eq!(store.state().inventory.get(other).unwrap().state, ReplicaState::Quarantined);
     assert!(folder.path().join("blocks/02/0000000000000002_1_100000.side").exists());

@@ -30,7 +30,7 @@ use super::store::{BlockStore, Claim, State};
 use super::verify::STEP_BYTES;
 use super::volume::Volume;
 use crate::engine::open_blocks::{Claimed, Held, may_share_file, sources};
-use crate::engine::replica::ReplicaKey;
+use crate::engine::replica::{ReplicaKey, ReplicaState};
 use crate::engine::startup_plan::Place;
 
 /// A block claimed under a new generation, to be gone on with.
@@ -214,6 +214,10 @@ impl BlockStore {
         start: Start,
     ) -> Result<(Arc<OpenFile>, BlockTree), StoreError> {
         let from = ReplicaKey { generation: source.generation, ..key };
+        if self.find(from)?.state == ReplicaState::Unsynced {
+            // A loss of power may have left its sidecar right and its bytes wrong.
+            self.verify(from, None)?;
+        }
         let replica = self.open(from)?;
         let groups = replica.groups(start.length)?;
         let file_offset = replica.sidecar.header().file_offset;

@@ -186,6 +186,20 @@ fn a_rotten_replica_is_not_copied_into_a_new_generation() {
     assert!(open_keys(&store).is_empty());
 }
 
+#[test]
+fn a_replica_that_lost_its_bytes_with_the_power_is_not_gone_on_with() {
+    let Fixture { dir, store, .. } = fixture();
+    let content = bytes(2 * GROUP);
+    store_block(&store, key(1), &content, false);
+    // Its sidecar reached the disk, and its bytes did not.
+    fs::write(dir.path().join("blocks/2b/00000000000001ab_1_131072.data"), vec![0; 2 * GROUP])
+        .unwrap();
+    let refused = take_over(&store, key(2), &content).err().unwrap();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(open_keys(&store).is_empty());
+    assert!(!store.state().inventory.get(key(1)).unwrap().is_good());
+}
+
 #[tokio::test]
 async fn nobody_gets_a_block_before_its_older_writer_is_out() {
     let fixture = fixture();

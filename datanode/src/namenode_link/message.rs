@@ -50,6 +50,7 @@ pub(crate) fn compose(
         active_streams: active_streams as u32,
         fingerprint: fingerprint.to_bytes().to_vec().into(),
         replica_count: replicas,
+        unverified: node.store.late_syncs().unverified(),
         events: bundle.events.into_iter().map(event).collect(),
         results: bundle.answers.into_iter().map(result).collect(),
         ..Default::default()

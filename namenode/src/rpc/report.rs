@@ -32,7 +32,10 @@ pub(super) struct Report {
 
 /// Checks what `node` sent.
 pub(super) fn check(node: NodeId, message: wire::DatanodeMessage) -> Result<Report, BadMessage> {
-    let load = load(message.volumes, message.active_streams, message.replica_count)?;
+    let load = Load {
+        unverified: message.unverified,
+        ..load(message.volumes, message.active_streams, message.replica_count)?
+    };
     let root = fingerprint("fingerprint", &message.fingerprint)?;
     let mut events = Vec::with_capacity(message.events.len() + message.results.len());
     for event in message.events {

@@ -4,9 +4,9 @@
 //! whose outcome is unknown (the client died, or gave up waiting) may have happened or not, never in part, and never
 //! later: each state splits in two. When no state is left, a promise was broken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::{Change, Node, Tree, apply, children};
+use super::tree::{Change, Node, Tree, apply, children, parent};
 
 /// States that are told apart; more are looked at before anything else is changed.
 pub const STATES_MAX: usize = 32;
@@ -30,13 +30,16 @@ pub struct History {
     states: Vec<Tree>,
     /// What the client asked for and has no answer to.
     asked: Option<Change>,
+    /// Where a write may be under way that nobody sees, since its client died: until its lease ends its directory
+    /// counts as one that is not empty.
+    unfinished: BTreeSet<String>,
 }
 
 impl History {
     /// An empty home.
     pub fn new(home: &str) -> Self {
         let states = vec![Tree::from([(home.to_owned(), Node::Folder)])];
-        Self { states, asked: None }
+        Self { states, asked: None, unfinished: BTreeSet::new() }
     }
 
     /// Every state that was possible at the last answer.
@@ -71,6 +74,8 @@ impl History {
     /// If no state allows that; says what was possible.
     pub fn changed(&mut self, change: &Change, answer: Answer) -> Result<(), String> {
         self.asked = None;
+        self.note_unfinished(change, answer);
+        let is_busy = self.refuses_unfinished(change);
         let mut next = Vec::new();
         for state in &self.states {
             match (answer, apply(state, change)) {
@@ -82,10 +87,38 @@ impl History {
                 (Answer::Unknown | Answer::Refused, Err(_)) | (Answer::Failed, _) => {
                     next.push(state.clone());
                 }
+                (Answer::Refused, Ok(_)) if is_busy => next.push(state.clone()),
                 (Answer::Done, Err(_)) | (Answer::Refused, Ok(_)) => {}
             }
         }
         self.narrow(next, || format!("{change:?} was answered {answer:?}"))
+    }
+
+    fn note_unfinished(&mut self, change: &Change, answer: Answer) {
+        match change {
+            Change::Put { path, .. } if answer != Answer::Done => {
+                self.unfinished.insert(path.clone());
+            }
+            Change::Rename { from, to, .. } if matches!(answer, Answer::Done | Answer::Unknown) => {
+                let moved = self.unfinished.iter().filter_map(|path| {
+                    let rest = path.strip_prefix(from).filter(|rest| rest.starts_with('/'))?;
+                    Some(format!("{to}{rest}"))
+                });
+                let moved: Vec<String> = moved.collect();
+                self.unfinished.extend(moved);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether `change` may be refused because of a write that nobody sees.
+    fn refuses_unfinished(&self, change: &Change) -> bool {
+        let directory = match change {
+            Change::Delete { path, recursive: false } => path,
+            Change::Rename { to, replace: true, .. } => to,
+            _ => return false,
+        };
+        self.unfinished.iter().any(|path| parent(path) == directory)
     }
 
     /// The client saw `node` at `path`.
@@ -135,6 +168,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use super::super::content::ContentId;
     use super::*;
 
     fn mkdir(path: &str) -> Change {
@@ -151,6 +185,30 @@ mod tests {
         other.saw("/h/a", None).unwrap();
         assert!(history.saw("/h/a", None).is_err());
         assert!(other.changed(&mkdir("/h/a/b"), Answer::Done).is_err());
+    }
+
+    #[test]
+    fn a_write_that_nobody_sees_keeps_its_directory_from_being_deleted() {
+        let content = ContentId(1);
+        let put = |answer| {
+            let mut history = History::new("/h");
+            history.changed(&mkdir("/h/a"), Answer::Done).unwrap();
+            let path = "/h/a/f".to_owned();
+            let put = Change::Put { path, content, replication: 1, overwrite: false };
+            history.changed(&put, answer).unwrap();
+            history
+        };
+        let delete = Change::Delete { path: "/h/a".to_owned(), recursive: false };
+        let mut unseen = put(Answer::Unknown);
+        unseen.changed(&delete, Answer::Refused).unwrap();
+        unseen.saw("/h/a/f", None).unwrap();
+        assert!(History::new("/h").changed(&delete, Answer::Done).is_err());
+        let mut moved = put(Answer::Failed);
+        let (from, to) = ("/h/a".to_owned(), "/h/b".to_owned());
+        moved.changed(&Change::Rename { from, to, replace: false }, Answer::Done).unwrap();
+        let delete = |path: &str| Change::Delete { path: path.to_owned(), recursive: false };
+        moved.changed(&delete("/h/b"), Answer::Refused).unwrap();
+        moved.changed(&delete("/h/b"), Answer::Done).unwrap();
     }
 
     #[test]

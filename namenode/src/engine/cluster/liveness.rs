@@ -118,9 +118,10 @@ impl Cluster {
         node.lose(now)
     }
 
-    /// What the node holds was compared with what it should hold; whether that is news.
+    /// What the node holds was compared with what it should hold; whether that is news. It counts only once the node
+    /// itself knows that it holds it.
     pub fn confirm(&mut self, id: NodeId) -> bool {
-        let node = self.nodes.get_mut(&id);
+        let node = self.nodes.get_mut(&id).filter(|node| node.load.unverified == 0);
         node.is_some_and(|node| !std::mem::replace(&mut node.confirmed, true))
     }
 

@@ -120,3 +120,13 @@ fn what_a_node_holds_is_unconfirmed_again_after_each_registration() {
     cluster.register(Duration::ZERO, identity(), "1".into());
     assert!(!cluster.node(NODE).unwrap().confirmed);
 }
+
+#[test]
+fn what_a_node_has_not_verified_itself_is_not_confirmed() {
+    let (mut cluster, session) = live();
+    let doubtful = Load { unverified: 1, ..Load::default() };
+    cluster.heartbeat(Duration::ZERO, NODE, session, doubtful).unwrap();
+    assert!(!cluster.confirm(NODE) && !cluster.node(NODE).unwrap().confirmed);
+    cluster.heartbeat(Duration::ZERO, NODE, session, Load::default()).unwrap();
+    assert!(cluster.confirm(NODE));
+}

@@ -84,6 +84,8 @@ pub struct Load {
     pub active_streams: u32,
     /// Final replicas.
     pub replicas: u64,
+    /// Of these, replicas that a loss of power may have spoiled, and that it has not verified yet.
+    pub unverified: u64,
     /// Paths of volumes that failed, and why.
     pub failed_volumes: Vec<String>,
 }
