@@ -73,7 +73,8 @@ fn seeds_that_failed_once_keep_every_promise() {
 
 #[test]
 fn one_seed_has_one_trace_byte_for_byte() {
-    for seed in [3, 4] {
+    // In the last three the namenode stops, by an operator or by itself, while it is asked something.
+    for seed in [3, 4, 360, 10324, 56823] {
         let whole = Options { whole_trace: true, ..Options::new(seed) };
         let (first, second) = (run(whole), run(whole));
         let differing = first.trace.lines().zip(second.trace.lines()).find(|(a, b)| a != b);

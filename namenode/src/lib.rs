@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod rpc;
 pub mod store;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,18 +215,9 @@ async fn start_control(
 }
 
 fn serve(context: &Arc<Context>, listener: Box<dyn Listener>, tasks: &BackgroundTasks) {
-    let (router, stopping) = (rpc::router(context), tasks.stopping());
+    let (routes, connections) = (rpc::routes(context), tasks.clone());
     tasks.spawn_critical("rpc", async move {
-        let stop = stopping.clone();
-        let incoming = doldam_runtime::grpc::incoming(listener);
-        let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
-        tokio::select! {
-            biased;
-            served = serving => served,
-            () = async {
-                stopping.cancelled().await;
-                tokio::time::sleep(STOP_GRACE).await;
-            } => Ok(()),
-        }
+        doldam_runtime::grpc::serve(routes, listener, STOP_GRACE, &connections).await;
+        Ok::<_, Infallible>(())
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! Every limit of the protocol is enforced here or in the engine before anything is done. Nothing here panics on
 //! what a peer sends. The span of a request, with its trace id, is made by the server
-//! ([`doldam_runtime::grpc::server`]).
+//! ([`doldam_runtime::grpc::serve`]).
 
 mod admin_service;
 mod client_service;
@@ -27,10 +27,9 @@ use doldam_proto::wire::admin_service_server::AdminServiceServer;
 use doldam_proto::wire::client_service_server::ClientServiceServer;
 use doldam_proto::wire::datanode_service_server::DatanodeServiceServer;
 use doldam_runtime::Seams;
-use doldam_runtime::grpc::Stamped;
 use doldam_runtime::tasks::BackgroundTasks;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 use tonic::{Response, Status};
 
 use crate::config::NamenodeConfig;
@@ -54,7 +53,7 @@ pub(crate) struct Context {
 }
 
 /// The services, ready to be served.
-pub(crate) fn router(context: &Arc<Context>) -> Router<Stamped> {
+pub(crate) fn routes(context: &Arc<Context>) -> Routes {
     let client = ClientServiceServer::new(client_service::ClientApi(Arc::clone(context)))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -64,7 +63,7 @@ pub(crate) fn router(context: &Arc<Context>) -> Router<Stamped> {
     let admin = AdminServiceServer::new(admin_service::AdminApi(Arc::clone(context)))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-    doldam_runtime::grpc::server().add_service(client).add_service(datanode).add_service(admin)
+    Routes::new(client).add_service(datanode).add_service(admin)
 }
 
 impl Context {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use doldam_proto::wire::datanode_service_server::{DatanodeService, DatanodeServiceServer};
 use doldam_proto::wire::{self, DatanodeMessage, NamenodeMessage};
@@ -11,6 +12,7 @@ use doldam_runtime::tasks::BackgroundTasks;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Outcome;
@@ -46,13 +48,12 @@ impl Namenode {
             dropped: dropped_in,
             tasks: tasks.clone(),
         };
-        let serving = grpc::server()
-            .add_service(DatanodeServiceServer::new(service))
-            .serve_with_incoming_shutdown(
-                grpc::incoming(listener),
-                tasks.stopping().cancelled_owned(),
-            );
-        tasks.spawn_critical("namenode", serving);
+        let routes = Routes::new(DatanodeServiceServer::new(service));
+        let connections = tasks.clone();
+        tasks.spawn_critical("namenode", async move {
+            grpc::serve(routes, listener, Duration::ZERO, &connections).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         Ok(Self { address, orders, dropped, awaited: 0 })
     }
 

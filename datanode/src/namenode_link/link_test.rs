@@ -15,6 +15,7 @@ use doldam_runtime::tasks::BackgroundTasks;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio_stream::Stream;
+use tonic::service::Routes;
 use tonic::{Response, Streaming};
 
 use super::*;
@@ -86,12 +87,10 @@ impl FakeNamenode {
             answers: Arc::clone(&answers),
         };
         let tasks = BackgroundTasks::default();
-        let stopping = tasks.stopping();
-        let serving = grpc::server()
-            .add_service(DatanodeServiceServer::new(service))
-            .serve_with_incoming_shutdown(grpc::incoming(listener), stopping.cancelled_owned());
-        tasks.spawn("fake namenode", async {
-            _ = serving.await;
+        let routes = Routes::new(DatanodeServiceServer::new(service));
+        let connections = tasks.clone();
+        tasks.spawn("fake namenode", async move {
+            grpc::serve(routes, listener, Duration::ZERO, &connections).await;
         });
         Self { address, registered, conversations, answers, tasks }
     }

@@ -6,27 +6,25 @@
 //! tonic takes the limits on messages per generated client and service: call
 //! `.max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)` and `.max_encoding_message_size(..)` on each.
 
-use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use doldam_proto::limits::GRPC_MESSAGE_BYTES_MAX;
 use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::transport::server::Connected;
-use tonic::transport::{Channel, Endpoint, Server};
-use tower::layer::util::{Identity, Stack};
-use tower::util::MapResponseLayer;
-use tracing::{Span, warn};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+use tracing::{Instrument, Span, debug, warn};
 
-use crate::net::{BoxFuture, BoxStream, Listener, Net};
-use crate::tasks::inline;
+use crate::net::{BoxStream, Listener, Net};
+use crate::tasks::{BackgroundTasks, inline};
 use crate::telemetry;
 
 #[cfg(test)]
@@ -52,24 +50,75 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const _: () = assert!(GRPC_MESSAGE_BYTES_MAX >= STREAM_WINDOW_BYTES as usize);
 
-/// A server with keepalive and limits, and a span `request{trace}` around each request. Add services to it, then
-/// `serve_with_incoming_shutdown(incoming(listener), ..)`.
-pub fn server() -> Server<Stamped> {
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .trace_fn(request_span)
-        .layer(MapResponseLayer::new(stamp as Stamp))
+/// Serves `routes` to the connections that arrive at `listener`, at most [`CONNECTIONS_MAX`] at a time: later ones wait
+/// in the system's queue. With keepalive and limits, and a span `request{trace}` around each request.
+///
+/// When `tasks` are to stop, the port is free at once and each connection has `grace` to finish the requests it is at.
+/// Never fails; a refused connection is logged.
+pub async fn serve(
+    routes: Routes,
+    listener: Box<dyn Listener>,
+    grace: Duration,
+    tasks: &BackgroundTasks,
+) {
+    serve_bounded(routes, listener, CONNECTIONS_MAX, grace, tasks).await;
 }
 
-/// What [`server`] puts around each service.
-pub type Stamped = Stack<MapResponseLayer<Stamp>, Identity>;
-/// What it does to a response.
-pub type Stamp = fn(http::Response<Body>) -> http::Response<Body>;
+/// [`serve`] with another bound.
+async fn serve_bounded(
+    routes: Routes,
+    listener: Box<dyn Listener>,
+    connections_max: usize,
+    grace: Duration,
+    tasks: &BackgroundTasks,
+) {
+    let (stopping, permits) = (tasks.stopping(), Arc::new(Semaphore::new(connections_max)));
+    let routes = routes.prepare();
+    while let Some(accepted) = stopping.run_until_cancelled(accept(&*listener, &permits)).await {
+        let served = serve_connection(routes.clone(), accepted, grace, stopping.clone());
+        tasks.spawn("grpc connection", served);
+    }
+}
+
+/// As tonic's own server does it, which however decides by chance what it looks at first: a simulator must see the same
+/// again.
+async fn serve_connection(
+    routes: Routes,
+    Accepted { stream, peer, _permit }: Accepted,
+    grace: Duration,
+    stopping: CancellationToken,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(KEEPALIVE_INTERVAL))
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let asked = peer.clone();
+    let service = tower::service_fn(move |mut request: http::Request<_>| {
+        let span = request_span(request.headers());
+        request.extensions_mut().insert(asked.clone());
+        let mut routes = routes.clone();
+        async move { routes.call(request).await.map(stamp) }.instrument(span)
+    });
+    let service = TowerToHyperService::new(service);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        ended = serving.as_mut() => ended,
+        () = stopping.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(grace, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(cause) = ended {
+        debug!(peer = &*peer.0, %cause, "a connection ended");
+    }
+}
 
 /// Under a simulator a response tells no date: hyper would take it from the system's clock.
 fn stamp(mut response: http::Response<Body>) -> http::Response<Body> {
@@ -80,127 +129,41 @@ fn stamp(mut response: http::Response<Body>) -> http::Response<Body> {
     response
 }
 
-fn request_span(request: &http::Request<()>) -> Span {
-    let trace = telemetry::trace_of_headers(request.headers());
+fn request_span(headers: &http::HeaderMap) -> Span {
+    let trace = telemetry::trace_of_headers(headers);
     if trace.as_str().is_empty() { Span::none() } else { telemetry::request_span(&trace) }
 }
 
-/// The connections that arrive at `listener`, at most [`CONNECTIONS_MAX`] at a time: later ones wait in the
-/// system's queue. Never ends and never fails; a refused connection is logged.
-pub fn incoming(listener: Box<dyn Listener>) -> IncomingStreams {
-    incoming_bounded(listener, CONNECTIONS_MAX)
+/// A connection that counts towards the bound until it is dropped.
+struct Accepted {
+    stream: BoxStream,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// [`incoming`] with another bound.
-pub fn incoming_bounded(listener: Box<dyn Listener>, connections_max: usize) -> IncomingStreams {
-    let shared =
-        Arc::new(Accepting { listener, permits: Arc::new(Semaphore::new(connections_max)) });
-    IncomingStreams { accept: accept(Arc::clone(&shared)), shared }
-}
-
-/// See [`incoming`].
-pub struct IncomingStreams {
-    shared: Arc<Accepting>,
-    accept: BoxFuture<'static, GrpcStream>,
-}
-
-struct Accepting {
-    listener: Box<dyn Listener>,
-    permits: Arc<Semaphore>,
-}
-
-fn accept(shared: Arc<Accepting>) -> BoxFuture<'static, GrpcStream> {
-    Box::pin(async move {
-        loop {
-            let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else {
-                return std::future::pending().await; // Never closed.
-            };
-            let accepted = shared.listener.accept().await;
-            let registered = accepted.and_then(|incoming| {
-                let peer = incoming.peer();
-                Ok((incoming.register()?, peer))
-            });
-            match registered {
-                Ok((stream, peer)) => {
-                    return GrpcStream { stream, peer: Peer(peer.into()), _permit: permit };
-                }
-                Err(cause) => {
-                    warn!(%cause, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+async fn accept(listener: &dyn Listener, permits: &Arc<Semaphore>) -> Accepted {
+    loop {
+        let Ok(_permit) = Arc::clone(permits).acquire_owned().await else {
+            return std::future::pending().await; // Never closed.
+        };
+        let accepted = listener.accept().await;
+        let registered = accepted.and_then(|incoming| {
+            let peer = incoming.peer();
+            Ok((incoming.register()?, peer))
+        });
+        match registered {
+            Ok((stream, peer)) => return Accepted { stream, peer: Peer(peer.into()), _permit },
+            Err(cause) => {
+                warn!(%cause, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    })
-}
-
-impl Stream for IncomingStreams {
-    type Item = io::Result<GrpcStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let stream = ready!(self.accept.as_mut().poll(cx));
-        self.accept = accept(Arc::clone(&self.shared));
-        Poll::Ready(Some(Ok(stream)))
     }
 }
 
 /// Who sent a request: `request.extensions().get::<Peer>()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer(pub Arc<str>);
-
-/// A connection as tonic takes it.
-pub struct GrpcStream {
-    stream: BoxStream,
-    peer: Peer,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connected for GrpcStream {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for GrpcStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for GrpcStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
 
 /// A channel to the server at `address` (`HOST:PORT`), connected at the first call and again after each loss.
 ///

@@ -1,12 +1,12 @@
 //! Tests of servers and channels over loopback sockets, with a plain HTTP/2 route in place of a service.
 
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
 use http::{HeaderMap, Request, StatusCode};
-use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::*;
@@ -21,7 +21,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 struct TestServer {
     net: Arc<dyn Net>,
     address: String,
-    stop: CancellationToken,
     tasks: BackgroundTasks,
 }
 
@@ -35,18 +34,17 @@ impl TestServer {
             ([(TRACE_KEY, trace.to_string())], peer.to_string())
         });
         let routes = Routes::from(Router::new().route("/echo", echo));
-        let (tasks, stop) = (BackgroundTasks::default(), CancellationToken::new());
-        let serve = server().add_routes(routes).serve_with_incoming_shutdown(
-            incoming_bounded(listener, connections_max),
-            stop.clone().cancelled_owned(),
-        );
-        tasks.spawn_critical("grpc", serve);
-        Self { net, address, stop, tasks }
+        let tasks = BackgroundTasks::default();
+        let connections = tasks.clone();
+        tasks.spawn_critical("grpc", async move {
+            serve_bounded(routes, listener, connections_max, TIMEOUT, &connections).await;
+            Ok::<_, Infallible>(())
+        });
+        Self { net, address, tasks }
     }
 
     /// Returns when its port is free again.
     async fn stop(self) {
-        self.stop.cancel();
         assert_eq!(self.tasks.shutdown(TIMEOUT).await, Ok(()));
     }
 

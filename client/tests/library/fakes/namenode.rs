@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use doldam_proto::FsError;
 use doldam_proto::block::{AllocatedBlock, BlockCommit, LocatedBlock};
@@ -12,9 +13,10 @@ use doldam_proto::wire::admin_service_server::AdminServiceServer;
 use doldam_proto::wire::{self, client_service_server::ClientServiceServer};
 use doldam_runtime::grpc;
 use doldam_runtime::net::{Net, RealNet};
-use doldam_runtime::tasks::spawn_detached;
+use doldam_runtime::tasks::{BackgroundTasks, spawn_detached};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
+use tonic::service::Routes;
 
 use super::admin::FakeAdmin;
 use super::state::{File, Pending, State, Tables, digest_of};
@@ -174,9 +176,11 @@ async fn listen(shared: &Arc<Shared>, admin: &FakeAdmin, net: &dyn Net, address:
     let admin = AdminServiceServer::new(admin.clone());
     let listener = net.bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let served = grpc::server().add_service(service).add_service(admin);
+    let served = Routes::new(service).add_service(admin);
     drop(spawn_detached("fake namenode", async move {
-        served.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
+        // With tasks of its own: they end with the runtime.
+        let tasks = BackgroundTasks::default();
+        grpc::serve(served, listener, Duration::ZERO, &tasks).await;
     }));
     address
 }
