@@ -13,7 +13,7 @@ use doldam_proto::wire::replica_event::Kind;
 use tracing::warn;
 
 use crate::engine::cluster::Load;
-use crate::engine::recovery::RecoveredReplica;
+use crate::engine::recovery::{RecoveredReplica, Starts};
 use crate::engine::repair::{Event, OrderEnd};
 
 /// Most volumes of one datanode.
@@ -152,6 +152,7 @@ fn recovered(replica: wire::RecoveredReplica) -> Result<RecoveredReplica, BadMes
         length: replica.length,
         groups: values.iter().copied().map(ChainingValue).collect(),
         first_root,
+        starts: replica.starts.map(|wire::StartsFound { shown, floor }| Starts { shown, floor }),
     })
 }
 

@@ -26,6 +26,7 @@ impl Server {
             length: LENGTH,
             commits: vec![],
             open: Some(commit(created.first.as_ref().unwrap(), nodes)),
+            synced: false,
         };
         answer(self.client().flush(request).await).unwrap().status.unwrap()
     }
