@@ -33,6 +33,8 @@ pub(crate) struct Recovered {
 /// What there is of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecoveredCopy {
+    /// Whether it is a replica, not what a writer left.
+    pub(crate) is_replica: bool,
     /// Under which generation it was written.
     pub(crate) written_under: ReplicaKey,
     /// Verified bytes.
@@ -231,7 +233,8 @@ impl Copy {
         } else {
             None
         };
-        Ok(RecoveredCopy { written_under, length, groups, first_root })
+        let is_replica = matches!(self, Self::Replica(_));
+        Ok(RecoveredCopy { is_replica, written_under, length, groups, first_root })
     }
 }
 

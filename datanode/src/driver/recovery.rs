@@ -39,7 +39,11 @@ fn report_of(order_id: u64, key: ReplicaKey, recovered: Recovered) -> wire::Reco
     let nothing = wire::RecoveredReplica {
         order_id,
         block_id: key.block.0,
-        starts: Some(wire::StartsFound { shown: has_shown, floor: has_floor }),
+        starts: Some(wire::StartsFound {
+            shown: has_shown,
+            floor: has_floor,
+            is_replica: copy.as_ref().is_some_and(|copy| copy.is_replica),
+        }),
         ..Default::default()
     };
     let Some(copy) = copy else { return nothing };

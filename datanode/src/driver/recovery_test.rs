@@ -76,7 +76,7 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
         length: 2 * GROUP as u64,
         group_values: values.into(),
         first_root: Bytes::new(),
-        starts: Some(wire::StartsFound { shown: true, floor: false }),
+        starts: Some(wire::StartsFound { shown: true, ..Default::default() }),
     };
     assert_eq!(reported(&node), expected);
     // Nobody comes back under what the order fenced off.
@@ -108,7 +108,7 @@ async fn a_node_without_the_block_says_so_and_takes_no_late_writer() {
     let nothing = wire::RecoveredReplica {
         order_id: 5,
         block_id: 1,
-        starts: Some(wire::StartsFound { shown: false, floor: false }),
+        starts: Some(wire::StartsFound::default()),
         ..Default::default()
     };
     assert_eq!(reported(&node), nothing);

@@ -157,7 +157,7 @@ fn requests() -> Vec<Vec<u8>> {
         length: 4096,
         group_values: vec![9; 32].into(),
         first_root: vec![8; 32].into(),
-        starts: Some(wire::StartsFound { shown: true, floor: false }),
+        starts: Some(wire::StartsFound { shown: true, floor: true, is_replica: true }),
     };
     let heartbeat = wire::DatanodeMessage {
         node_id: 3,

@@ -64,6 +64,8 @@ pub struct RecoveredReplica {
     pub order: u64,
     /// Of which block.
     pub block: BlockId,
+    /// Under which generation it was written.
+    pub generation: Generation,
     /// In bytes; 0 if there is nothing.
     pub length: u64,
     /// The value of each group.
@@ -82,6 +84,8 @@ pub struct Starts {
     pub shown: bool,
     /// To what is on stable storage.
     pub floor: bool,
+    /// It is a final replica.
+    pub is_replica: bool,
 }
 
 /// Figures for reports.

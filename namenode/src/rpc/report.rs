@@ -149,10 +149,14 @@ fn recovered(replica: wire::RecoveredReplica) -> Result<RecoveredReplica, BadMes
     Ok(RecoveredReplica {
         order: replica.order_id,
         block: BlockId(replica.block_id),
+        generation: Generation(replica.generation),
         length: replica.length,
         groups: values.iter().copied().map(ChainingValue).collect(),
         first_root,
-        starts: replica.starts.map(|wire::StartsFound { shown, floor }| Starts { shown, floor }),
+        starts: replica.starts.map(|starts| {
+            let wire::StartsFound { shown, floor, is_replica } = starts;
+            Starts { shown, floor, is_replica }
+        }),
     })
 }
 

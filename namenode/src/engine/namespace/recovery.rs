@@ -24,7 +24,7 @@ use super::complete::close;
 use super::content::{Purpose, settle};
 use super::draft::Draft;
 use super::lease::{Write, find_write, release};
-use super::open_block::{close_open, in_progress, may_have_flushed, renew};
+use super::open_block::{close_open, in_progress, may_have_flushed, renew, writing_nodes};
 use crate::engine::records::{CONTINUE, blocks, damaged, inodes, leases};
 use crate::engine::tables::{StoreError, Table};
 
@@ -70,6 +70,7 @@ pub(super) fn finish(
         give_up_flush(draft, &write, index, before, &commit)?;
     }
     commit_all(draft, &write, std::slice::from_ref(wire))?;
+    draft.committed_late(commit.id);
     let length = u64::from(index) * write.file.block_bytes + commit.length;
     let content = settle(draft, &write, length, Purpose::Close)?;
     close(draft, write, length, &content)?;
@@ -112,6 +113,9 @@ fn finish_without(
     if before.synced.is_some() {
         return Err(mismatch(&before, "is on stable storage, a part of it").into());
     }
+    if before.committed && before.replicas.is_empty() {
+        return Err(mismatch(&before, "has no good replica of what was committed").into());
+    }
     let kept = if before.committed { before.length } else { 0 };
     let length = u64::from(index) * write.file.block_bytes + kept;
     let after = BlockRecord { flushed: None, ..before };
@@ -141,7 +145,17 @@ pub(super) fn take(draft: &mut Draft<'_>, write: Write) -> Result<RecoveryOutcom
         close(draft, write, found.length, &content)?;
         return Ok(RecoveryOutcome::default());
     };
-    let nodes = may_have_flushed(&block);
+    // Who may have what readers see is asked each time anew; from now on that does not become more.
+    if write.pending.client_id != NAMENODE.0.as_slice() {
+        let nodes = may_have_flushed(&block);
+        block.flushed.iter_mut().for_each(|flushed| flushed.nodes.clone_from(&nodes));
+    }
+    let mut nodes = writing_nodes(&block);
+    if block.committed {
+        let more = block.replicas.iter().filter(|node| !nodes.contains(node));
+        let more: Vec<u32> = more.copied().collect();
+        nodes.extend(more);
+    }
     let generation = renew(&mut block, nodes);
     blocks::put(&mut draft.set, write.id, index, &block);
     hand_over(draft, write)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use doldam_proto::digest::ChainingValue;
 use doldam_proto::digest::group::group_chaining_value;
-use doldam_proto::id::NodeId;
+use doldam_proto::id::{Generation, NodeId};
 use doldam_proto::limits::GROUP_BYTES;
 
 use super::RecoveredReplica;
@@ -45,8 +45,13 @@ pub(super) fn remains(
     }
     match what.floor {
         Floor::Nothing => Some(Remains::Nothing),
-        Floor::Committed { .. } => (!candidates.is_empty()).then_some(Remains::Nothing),
-        Floor::Synced { length, chaining_value, root_value } => {
+        Floor::Committed { generation, .. }
+            if candidates.iter().any(|(_, replica)| is_replica_of(replica, generation)) =>
+        {
+            Some(Remains::Nothing)
+        }
+        Floor::Committed { length, chaining_value, root_value, .. }
+        | Floor::Synced { length, chaining_value, root_value } => {
             let nodes: Vec<NodeId> = candidates.iter().map(|(node, _)| *node).collect();
             let agreed = Agreed { length, chaining_value, root_value, nodes };
             (!candidates.is_empty()).then_some(Remains::Block(agreed))
@@ -54,6 +59,11 @@ pub(super) fn remains(
         // Two nodes may agree on it; else nobody knows what it was.
         Floor::Cut { .. } => None,
     }
+}
+
+/// Whether it is a replica that is there for good, not a part of which only the names are lost.
+fn is_replica_of(replica: &RecoveredReplica, generation: Generation) -> bool {
+    replica.generation == generation && replica.starts.is_some_and(|starts| starts.is_replica)
 }
 
 /// The longest start of whole groups that two of them agree on, and all that have it.

@@ -13,7 +13,7 @@ use super::test_world::{BLOCK_BYTES, GROUP, World, digest, stream};
 use super::{
     ANSWER_MAX, FIRST_ORDER, PARKED_FOR, RecoveredReplica, RecoveryStats, STRAGGLERS_MAX, StuckFile,
 };
-use crate::engine::namespace::view::{Floor, Recovering};
+use crate::engine::namespace::view::{self, Floor, Recovering};
 use crate::engine::repair::{Action, Event, OrderEnd};
 
 fn nodes(ids: &[u32]) -> Vec<NodeId> {
@@ -167,7 +167,7 @@ fn a_restart_begins_anew_and_late_answers_to_older_orders_say_nothing() {
     assert_eq!(world.closed(), None, "node 2 has made nothing of this generation yet");
     world.settle();
     assert_eq!(world.closed(), Some((2 * GROUP, nodes(&[2]))));
-    let block = crate::engine::namespace::view::block(&world.tables, world.block).unwrap().unwrap();
+    let block = view::block(&world.tables, world.block).unwrap().unwrap();
     assert_eq!(block.generation, Generation(4));
 }
 
@@ -218,8 +218,23 @@ fn an_append_that_nobody_has_any_more_leaves_the_file_as_it_was() {
         ([GROUP + 9, GROUP, GROUP], GROUP + 9, Some(GROUP + 9)),
         ([GROUP + 8, GROUP, GROUP], GROUP + 9, None),
     ] {
-        let world = World::appended(&written, GROUP, synced, 3 * GROUP);
-        assert_eq!(ends_once_all_have_answered(world), expected, "{written:?} {synced}");
+        for replicas in [&[][..], &[1], &[2]] {
+            let mut world = World::appended(&written, GROUP, synced, 3 * GROUP);
+            world.replicas = nodes(replicas).into_iter().collect();
+            assert_eq!(ends_once_all_have_answered(world), expected, "{written:?} {synced}");
+        }
+    }
+}
+
+#[test]
+fn what_was_committed_stays_as_it_is_only_if_a_replica_of_it_is_there() {
+    for (replicas, generation) in [(&[2][..], 1), (&[], 3)] {
+        let mut world = World::appended(&[GROUP, GROUP, 0], GROUP, 0, 2 * GROUP);
+        world.replicas = nodes(replicas).into_iter().collect();
+        world.settle();
+        assert_eq!(world.ended(), Some(GROUP));
+        let block = view::block(&world.tables, world.block).unwrap().unwrap();
+        assert_eq!(block.generation.0, generation, "the names may be all that was lost");
     }
 }
 
@@ -306,6 +321,7 @@ fn replicas(lengths: &[u64]) -> BTreeMap<NodeId, RecoveredReplica> {
         RecoveredReplica {
             order: 0,
             block: BlockId(1),
+            generation: Generation(1),
             length,
             groups: tree.groups().to_vec(),
             first_root: tree.first_root().filter(|_| tree.groups().len() == 1),

@@ -1,7 +1,7 @@
 //! One abandoned file for tests: the real state machine in memory, datanodes as the bytes they have, and the planner
 //! between them. Time moves when a test says so, and orders arrive when it says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use doldam_proto::digest::{BlockDigest, BlockTree, ChainingValue};
@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) stream: Vec<u8>,
     /// What each node has of it.
     pub(super) bytes: BTreeMap<NodeId, Vec<u8>>,
+    /// Nodes where that is a replica of the first generation.
+    pub(super) replicas: BTreeSet<NodeId>,
     /// Datanodes are of a version that says nothing of what they are asked for.
     pub(super) is_old: bool,
     /// Orders on their way.
@@ -92,6 +94,7 @@ impl World {
             block: BlockId(0),
             stream: stream(BLOCK_BYTES),
             bytes: BTreeMap::new(),
+            replicas: BTreeSet::new(),
             is_old: false,
             orders: VecDeque::new(),
             cluster: Cluster::new(LIVENESS, [], Duration::ZERO),
@@ -308,12 +311,16 @@ impl World {
                     Some(digest(there).chaining_value.to_bytes() == start.chaining_value)
                 };
                 let (shown, floor) = (leads_to(recover.shown), leads_to(recover.floor));
-                let starts =
-                    Starts { shown: shown.unwrap_or_default(), floor: floor.unwrap_or_default() };
+                let starts = Starts {
+                    shown: shown.unwrap_or_default(),
+                    floor: floor.unwrap_or_default(),
+                    is_replica: self.replicas.contains(&node),
+                };
                 let replica = RecoveredReplica {
                     starts: Some(starts).filter(|_| !self.is_old),
                     order: order.order_id,
                     block: self.block,
+                    generation: Generation(1),
                     length: bytes.len() as u64,
                     groups: tree.groups().to_vec(),
                     first_root: tree.first_root().filter(|_| tree.groups().len() == 1),

@@ -188,7 +188,7 @@ impl FakeDatanode {
             length: LENGTH,
             group_values: VALUE.to_bytes(),
             first_root: super::ROOT.to_bytes(),
-            starts: Some(wire::StartsFound { shown: true, floor: false }),
+            starts: Some(wire::StartsFound { shown: true, ..Default::default() }),
         });
         self.send(message).await;
         recover.generation

@@ -11,7 +11,7 @@ use crate::engine::namespace::NamespaceError;
 use crate::engine::namespace::append::tail_of;
 use crate::engine::namespace::lease::{Write, find_write};
 use crate::engine::namespace::open_block::{
-    floor, floor_holders, has_flushed, in_progress, may_have_flushed,
+    floor, floor_holders, has_flushed, in_progress, writing_nodes,
 };
 use crate::engine::namespace::recovery::NAMENODE;
 use crate::engine::namespace::resolve::{ascend, lookup, place};
@@ -158,10 +158,14 @@ pub enum Floor {
     Nothing,
     /// All that was committed before it was written on.
     Committed {
+        /// Under which generation.
+        generation: Generation,
         /// In bytes.
         length: u64,
         /// Their value.
         chaining_value: ChainingValue,
+        /// Block 0: the digest of the file if it is so long.
+        root_value: Option<FileDigest>,
     },
     /// What a sync told.
     Synced {
@@ -210,8 +214,10 @@ impl Floor {
             },
             (None, Some(open)) if open.start < block.length => Self::Cut { length: open.start },
             (None, Some(_)) => Self::Committed {
+                generation: Generation(block.generation),
                 length: block.length,
                 chaining_value: value(&block.chaining_value)?,
+                root_value: FileDigest::from_slice(&block.root_value),
             },
             (None, None) => Self::Nothing,
         })
@@ -273,15 +279,14 @@ pub fn recovering(tables: &dyn Tables, inode: InodeId) -> Result<Option<Recoveri
     let (Some(writing), Some(flushed)) = (in_progress(&record), &record.flushed) else {
         return Err(wrong());
     };
-    let mut must_answer = may_have_flushed(&record);
-    let mut nodes = must_answer.clone();
-    nodes.extend(record.synced.iter().flat_map(|synced| &synced.nodes));
+    let mut nodes = writing_nodes(&record);
     if record.committed {
         nodes.extend(&record.replicas);
-        if flushed.length <= record.length {
-            must_answer.extend(&record.replicas);
-        }
     }
+    let nodes = each_once(&nodes);
+    // What was committed has it too, if it was only cut.
+    let is_old = record.committed && flushed.length <= record.length;
+    let must_answer = if is_old { nodes.clone() } else { node_ids(&flushed.nodes) };
     Ok(Some(Recovering {
         inode,
         block: BlockId(record.block_id),
@@ -291,8 +296,8 @@ pub fn recovering(tables: &dyn Tables, inode: InodeId) -> Result<Option<Recoveri
         length: flushed.length,
         chaining_value: ChainingValue::from_slice(&flushed.chaining_value).ok_or_else(wrong)?,
         root_value: FileDigest::from_slice(&flushed.root_value),
-        nodes: each_once(&nodes),
-        must_answer: each_once(&must_answer),
+        nodes,
+        must_answer,
         floor: Floor::of(&record).ok_or_else(wrong)?,
     }))
 }
