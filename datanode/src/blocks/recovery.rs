@@ -41,7 +41,7 @@ pub(crate) struct RecoveredCopy {
     pub(crate) length: u64,
     /// The values of their groups.
     pub(crate) groups: Vec<ChainingValue>,
-    /// Of a block at the start of its file that has one group: the digest of a file of that.
+    /// Of a block at the start of its file: the digest of a file of its first group.
     pub(crate) first_root: Option<FileDigest>,
 }
 
@@ -228,11 +228,7 @@ impl Copy {
                 (replica.key, first_group(&*replica.data, &replica.data_path, length)?)
             }
         };
-        let first_root = if file_offset == 0 && groups.len() == 1 {
-            group_value(0, &first).root_value
-        } else {
-            None
-        };
+        let first_root = if file_offset == 0 { group_value(0, &first).root_value } else { None };
         let is_replica = matches!(self, Self::Replica(_));
         Ok(RecoveredCopy { is_replica, written_under, length, groups, first_root })
     }

@@ -75,7 +75,7 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
         generation: 1,
         length: 2 * GROUP as u64,
         group_values: values.into(),
-        first_root: Bytes::new(),
+        first_root: blake3::hash(&block[..GROUP]).as_bytes().to_vec().into(),
         starts: Some(wire::StartsFound { shown: true, ..Default::default() }),
     };
     assert_eq!(reported(&node), expected);

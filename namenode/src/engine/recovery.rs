@@ -70,7 +70,7 @@ pub struct RecoveredReplica {
     pub length: u64,
     /// The value of each group.
     pub groups: Vec<ChainingValue>,
-    /// Block 0 with one group: the root value of that.
+    /// Block 0: the root value of its first group.
     pub first_root: Option<FileDigest>,
     /// Whether it has what it was asked for; `None` if its node does not say.
     pub starts: Option<Starts>,

@@ -323,7 +323,7 @@ impl World {
                     generation: Generation(1),
                     length: bytes.len() as u64,
                     groups: tree.groups().to_vec(),
-                    first_root: tree.first_root().filter(|_| tree.groups().len() == 1),
+                    first_root: tree.first_root(),
                 };
                 self.planner.recovered(self.now, node, replica);
             }
