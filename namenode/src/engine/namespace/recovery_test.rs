@@ -223,7 +223,8 @@ fn what_is_on_stable_storage_is_never_given_up() {
     let other = BlockCommit { chaining_value: vec![7; 32].into(), ..part(9).unwrap() };
     assert_eq!(refused(&mut world, lose(inode, 2, Some(other))), mismatch(1, 2));
     assert_eq!(refused(&mut world, finish(inode, part(9).unwrap())), mismatch(1, 2), "not lost");
-    world.own(lose(inode, 2, part(9))).unwrap();
+    let outcome = world.own(lose(inode, 2, part(9))).unwrap();
+    assert_eq!(outcome.late_commits, [1], "nobody who told of it looks at its holders");
     assert_eq!(world.shown("/f"), [(2, 9, vec![2])]);
     assert_eq!(world.standing(1, 1, 1, 0), Standing::Unowned);
 }
