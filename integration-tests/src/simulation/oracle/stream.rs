@@ -49,6 +49,8 @@ pub struct Session {
     is_shown: bool,
     /// Bytes that were synced, or there before.
     durable: usize,
+    /// How often memory had been lost when it wrote last.
+    losses: u64,
 }
 
 /// One path.
@@ -61,15 +63,15 @@ pub struct StreamFile {
     cutting: Vec<usize>,
     /// Who opened it last.
     writer: u64,
-    /// Memory was lost since something was tried last.
-    lost_since: bool,
+    /// How often memory was lost.
+    losses: u64,
 }
 
 impl Default for StreamFile {
     fn default() -> Self {
         let sights = vec![Rc::new(vec![Sight::Absent])];
         let (sessions, writer, cutting) = (0, 0, Vec::new());
-        Self { sights, sessions, cutting, writer, lost_since: false }
+        Self { sights, sessions, cutting, writer, losses: 0 }
     }
 }
 
@@ -174,7 +176,8 @@ impl StreamFile {
     fn opened(&mut self, bytes: Rc<Vec<u8>>, durable: usize) -> Session {
         self.sessions += 1;
         self.writer = self.sessions;
-        Session { number: self.sessions, bytes, is_shown: false, durable }
+        let (number, losses) = (self.sessions, self.losses);
+        Session { number, bytes, is_shown: false, durable, losses }
     }
 
     /// Somebody else has opened it since: what `session` does has no effect any more.
@@ -185,6 +188,9 @@ impl StreamFile {
     /// More is about to be written.
     pub fn writes(&mut self, session: &mut Session, more: &[u8]) {
         Rc::make_mut(&mut session.bytes).extend_from_slice(more);
+        if !more.is_empty() {
+            session.losses = self.losses;
+        }
         if session.is_shown && !self.is_over(session) {
             let mut sights = self.possible().to_vec();
             for sight in &mut sights {
@@ -204,7 +210,6 @@ impl StreamFile {
         if self.is_over(session) {
             return;
         }
-        self.lost_since = false;
         if !session.is_shown {
             session.is_shown = true;
             let mut sights = self.possible().to_vec();
@@ -213,7 +218,8 @@ impl StreamFile {
         }
     }
 
-    /// That was done; `is_durable` if a power loss of every node does no harm to it.
+    /// That was done; `is_durable` if a power loss of every node does no harm to it. Else it is as if memory had been lost
+    /// after it, if that was since something was written last: a flush of what was sent before asks no datanode.
     pub fn done(&mut self, session: &mut Session, is_durable: bool) {
         if is_durable {
             session.durable = session.bytes.len();
@@ -222,8 +228,8 @@ impl StreamFile {
             return; // It was, and the answer was late: then who opened it since has seen it.
         }
         self.set(vec![session.sight()]);
-        if self.lost_since {
-            self.memory_lost();
+        if session.losses != self.losses {
+            self.may_be_less();
         }
     }
 
@@ -245,7 +251,11 @@ impl StreamFile {
 
     /// Some node lost power, or what it had in memory only.
     pub fn memory_lost(&mut self) {
-        self.lost_since = true;
+        self.losses += 1;
+        self.may_be_less();
+    }
+
+    fn may_be_less(&mut self) {
         let mut sights = self.possible().to_vec();
         for sight in &mut sights {
             if let Sight::File { least, durable, is_shaky, .. } = sight
@@ -388,6 +398,10 @@ mod tests {
         file.saw(file.moment(), Some(seen(b""))).unwrap();
         file.tries(&mut session);
         file.done(&mut session, false);
-        assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err());
+        file.saw(file.moment(), Some(seen(b"ab"))).unwrap();
+        file.writes(&mut session, b"d");
+        file.tries(&mut session);
+        file.done(&mut session, false);
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err());
     }
 }
