@@ -16,7 +16,7 @@ use super::store::{BlockStore, OpenReplica, no_answer};
 use super::takeover::{Start, TakeOver};
 use crate::engine::open_blocks::to_recover;
 use crate::engine::outbox::ReplicaEvent;
-use crate::engine::replica::ReplicaKey;
+use crate::engine::replica::{ReplicaKey, ReplicaState};
 use crate::engine::startup_plan::Place;
 
 /// What was found of a block whose writer is gone.
@@ -129,6 +129,10 @@ impl BlockStore {
 
     fn copy(self: &Arc<Self>, key: ReplicaKey, is_open: bool) -> Result<Copy, StoreError> {
         if !is_open {
+            if self.find(key)?.state == ReplicaState::Unsynced {
+                // A loss of power may have left its sidecar right and its bytes wrong.
+                self.verify(key, None)?;
+            }
             return Ok(Copy::Replica(Box::new(self.open(key)?)));
         }
         let file = self.state().open.get(key).cloned();

@@ -96,6 +96,20 @@ fn of_several_copies_one_is_told_of_that_has_what_readers_see_or_what_is_on_stab
 }
 
 #[test]
+fn a_replica_that_lost_its_bytes_with_the_power_does_not_have_what_readers_see() {
+    let Fixture { dir, store, .. } = fixture();
+    let content = bytes(2 * GROUP);
+    store_block(&store, key(1), &content, false);
+    // Its sidecar reached the disk, and its bytes did not.
+    let data = dir.path().join("blocks/2b/00000000000001ab_1_131072.data");
+    std::fs::write(data, vec![0; 2 * GROUP]).unwrap();
+    let failed = recover_from(&store, 2, Some(&content), None).unwrap_err();
+    assert!(matches!(failed, StoreError::Damaged { .. }), "{failed}");
+    let found = recover_from(&store, 3, Some(&content), None).unwrap();
+    assert_eq!((found.copy, found.has_shown), (None, false), "it is in quarantine now");
+}
+
+#[test]
 fn that_there_is_nothing_is_not_said_while_a_data_folder_cannot_be_looked_at() {
     let fixture = fixture();
     let store = &fixture.store;
