@@ -279,19 +279,7 @@ impl History {
                 let commits = vec![part(&block, *length)];
                 _ = self.world.request(client, commit_blocks(inode_id, commits));
             }
-            Op::Recover { index, keep, .. } => {
-                let Some((_, block)) = self.of_write(*index, inode_id) else { return May::Nothing };
-                let id = BlockId(block.block_id);
-                let writing = view::writing_block(&self.world.tables, inode, id).unwrap();
-                let Some(writing) = writing else { return May::Nothing };
-                let first = if *keep { writing.targets.first() } else { writing.holders.first() };
-                let other = (1..=4).rev().find(|node| Some(*node) != first.map(|first| first.0));
-                let targets: Vec<u32> = first.map(|node| node.0).into_iter().chain(other).collect();
-                let length = if *keep { writing.floor.max(30) } else { writing.floor };
-                let holders = usize::from(first.is_some());
-                let change = recover(inode_id, id.0, 1, length, (holders, &targets));
-                _ = self.world.request(client, change);
-            }
+            Op::Recover { index, keep, .. } => self.recover(client, inode_id, *index, *keep),
             Op::Flush { open: so_far, is_synced, .. } => {
                 let (open, before) = self.open(inode_id);
                 let open = open.zip(*so_far).map(|(open, length)| part(&open, length));
@@ -342,6 +330,21 @@ impl History {
             other => panic!("{other:?} is of no write"),
         }
         May::Nothing
+    }
+
+    /// The pipeline of a block breaks: it goes on behind what is flushed, or what all have.
+    fn recover(&mut self, client: u8, inode_id: u64, index: u32, keep: bool) {
+        let Some((_, block)) = self.of_write(index, inode_id) else { return };
+        let id = BlockId(block.block_id);
+        let writing = view::writing_block(&self.world.tables, InodeId(inode_id), id).unwrap();
+        let Some(writing) = writing else { return };
+        let first = if keep { writing.targets.first() } else { writing.holders.first() };
+        let other = (1..=4).rev().find(|node| Some(*node) != first.map(|first| first.0));
+        let targets: Vec<u32> = first.map(|node| node.0).into_iter().chain(other).collect();
+        let length = if keep { writing.floor.max(30) } else { writing.floor };
+        let holders = usize::from(first.is_some());
+        let change = recover(inode_id, id.0, 1, length, (holders, &targets));
+        _ = self.world.request(client, change);
     }
 
     /// The end of a file is lost, down to `more` bytes behind what is on stable storage.

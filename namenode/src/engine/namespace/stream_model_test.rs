@@ -2,7 +2,7 @@
 //! readers see, as bytes, and how many of them are on stable storage. After each step length, digest and blocks are
 //! the model's.
 
-use doldam_proto::digest::BlockTree;
+use doldam_proto::digest::{BlockTree, FileDigest};
 use doldam_proto::id::{BlockId, InodeId};
 use doldam_proto::limits::GROUP_BYTES;
 use doldam_proto::wire::command::Change;
@@ -104,7 +104,7 @@ fn commit(bytes: &[u8], index: usize, record: &BlockRecord, length: usize) -> Bl
         generation,
         length: length as u64,
         chaining_value: digest.chaining_value.to_bytes(),
-        root_value: digest.root_value.map(|root| root.to_bytes()).unwrap_or_default(),
+        root_value: digest.root_value.map(FileDigest::to_bytes).unwrap_or_default(),
         node_ids: targets.to_vec(),
     }
 }

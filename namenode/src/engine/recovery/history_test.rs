@@ -103,9 +103,10 @@ proptest! {
         // Each has at least what is on stable storage, and behind that what the power loss left.
         let (synced, flushed) = (synced.min(flushed), synced.max(flushed));
         let lengths: Vec<u64> = left.iter().map(|(length, ..)| synced.max(*length)).collect();
-        let mut world = match closed {
-            true if synced < flushed => World::appended(&lengths, synced, 0, flushed),
-            _ => World::synced(&lengths, synced, flushed),
+        let mut world = if closed && synced < flushed {
+            World::appended(&lengths, synced, 0, flushed)
+        } else {
+            World::synced(&lengths, synced, flushed)
         };
         for (node, (_, is_torn, at)) in (1..).zip(&left) {
             let bytes = world.bytes.get_mut(&NodeId(node)).unwrap();
