@@ -65,8 +65,8 @@ impl BlockStore {
     }
 
     /// Finds what there is of a block whose writers are out, and keeps it from older generations than the order's, also
-    /// over a restart. Of several copies it is the newest that has what readers see; else the newest that has what is on
-    /// stable storage; else the newest.
+    /// over a restart. Of several copies it is the newest that has what readers see; else the newest that has what is
+    /// on stable storage; else the newest.
     ///
     /// That nothing here has what readers see may make the namenode give that up. So it is said only if nothing can be
     /// here that is not known of.
@@ -143,7 +143,7 @@ impl BlockStore {
         Ok(Copy::Open(file))
     }
 
-    /// Whether everything there may be here of a block is known: no data folder failed, and no file could not be opened.
+    /// Whether everything there may be here of a block is known: no data folder failed, and every file could be opened.
     fn check_all_known(&self, key: ReplicaKey) -> Result<(), StoreError> {
         if let Some(volume) = self.volumes().iter().find(|volume| volume.has_failed()) {
             return Err(StoreError::Disk {

@@ -7,9 +7,9 @@
 //! restart of the namenode cut short, is followed by another under a newer generation, so nothing of it has to be
 //! remembered.
 //!
-//! A file is never closed shorter than readers saw it, unless that is lost: every node that may have it was asked under
-//! the generation of the attempt, every one has answered, and none has it (`lost.rs`). While any of them does not answer,
-//! the file waits for it.
+//! A file is never closed shorter than readers saw it, unless that is lost: every node that may have it was asked
+//! under the generation of the attempt, every one has answered, and none has it (`lost.rs`). While any of them does not
+//! answer, the file waits for it.
 //!
 //! [`RecoveryPlanner`] is used as [`RepairPlanner`](super::repair::RepairPlanner) is: told what happened, and asked
 //! what to do.

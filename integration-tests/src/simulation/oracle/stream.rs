@@ -4,8 +4,8 @@
 //! change is *tried* before it is asked for and *done* when it was answered; from the first on it may be seen, from the
 //! second on nothing else. Who looks may see whatever was possible at some time since it asked.
 //!
-//! What was flushed and not synced may be lost when power is lost. Then the file may end anywhere behind what was synced,
-//! or there when it was opened, and nobody may count on what is seen of it until it is closed or flushed again.
+//! What was flushed and not synced may be lost when power is lost. Then the file may end anywhere behind what was
+//! synced, or there when it was opened, and nobody may count on what is seen of it until it is closed or flushed again.
 
 use std::rc::Rc;
 
@@ -218,8 +218,8 @@ impl StreamFile {
         }
     }
 
-    /// That was done; `is_durable` if a power loss of every node does no harm to it. Else it is as if memory had been lost
-    /// after it, if that was since something was written last: a flush of what was sent before asks no datanode.
+    /// That was done; `is_durable` if a power loss of every node does no harm to it. Else it is as if memory had been
+    /// lost after it, if that was since something was written last: a flush of what was sent before asks no datanode.
     pub fn done(&mut self, session: &mut Session, is_durable: bool) {
         if is_durable {
             session.durable = session.bytes.len();

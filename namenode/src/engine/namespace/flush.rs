@@ -58,8 +58,8 @@ pub(super) fn flush(draft: &mut Draft<'_>, command: &FlushCommand) -> Result<Kin
     Ok(Kind::Flush(FlushOutcome { status: Some(status.into()) }))
 }
 
-/// Notes how far the block is that is being written, and whether that is on stable storage. Who has an older part of it,
-/// and is no longer written to, drops that; not what is on stable storage until more is.
+/// Notes how far the block is that is being written, and whether that is on stable storage. Who has an older part of
+/// it, and is no longer written to, drops that; not what is on stable storage until more is.
 fn note_open(
     draft: &mut Draft<'_>,
     write: &Write,

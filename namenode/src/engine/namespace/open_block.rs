@@ -201,8 +201,8 @@ pub(super) fn writing_nodes(block: &BlockRecord) -> Vec<u32> {
     nodes
 }
 
-/// Every node that may have what readers see of a block that is flushed: those that told so, and those that were written
-/// to since.
+/// Every node that may have what readers see of a block that is flushed: those that told so, and those that were
+/// written to since.
 pub(super) fn may_have_flushed(block: &BlockRecord) -> Vec<u32> {
     let mut nodes = in_progress(block).map_or(Vec::new(), |writing| writing.targets.to_vec());
     let Some(flushed) = &block.flushed else { return nodes };

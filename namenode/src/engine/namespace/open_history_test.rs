@@ -1,7 +1,7 @@
 //! Random histories of files that are visible and being written: what readers see of a file changes only by what
-//! makes it visible, never becomes shorter but by a cut or when its end is lost, then never shorter than what was synced
-//! or closed, and is as it was when a write comes to nothing. The world checks every invariant, every drop and every
-//! retry on the way, and in the end nothing is left of anything.
+//! makes it visible, never becomes shorter but by a cut or when its end is lost, then never shorter than what was
+//! synced or closed, and is as it was when a write comes to nothing. The world checks every invariant, every drop and
+//! every retry on the way, and in the end nothing is left of anything.
 
 use std::collections::BTreeMap;
 
