@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 pub use self::repair::{
-    AtRisk, BalanceReport, CopyReason, NodeMode, NodeReason, RepairReport, RunningCopy,
+    AtRisk, BalanceReport, CopyReason, NodeMode, NodeReason, RepairReport, RunningCopy, StuckFile,
     WaitingBlock,
 };
 use crate::error::ClientError;

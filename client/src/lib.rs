@@ -60,7 +60,7 @@ mod writer;
 
 pub use admin::{
     AtRisk, BalanceReport, BlockHealth, ClusterReport, CopyReason, DatanodeReport, FsckBlock,
-    FsckFile, FsckStream, NodeMode, NodeReason, RepairReport, RunningCopy, WaitingBlock,
+    FsckFile, FsckStream, NodeMode, NodeReason, RepairReport, RunningCopy, StuckFile, WaitingBlock,
 };
 pub use append::AppendOptions;
 pub use client::{Client, ClientBuilder};

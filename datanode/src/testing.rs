@@ -120,6 +120,8 @@ fn copy_below(from: &Path, to: &Path, known: &mut BTreeMap<u64, PathBuf>) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
+    /// What is there already.
+    Open,
     Write,
     SetLength,
     Read,
@@ -219,7 +221,7 @@ impl Shared {
             self.syncs.fetch_add(1, Ordering::Relaxed);
         }
         let path = path.to_string_lossy();
-        if !matches!(operation, Operation::Read | Operation::List) {
+        if !matches!(operation, Operation::Open | Operation::Read | Operation::List) {
             let (left, has_stopped) = &mut *self.changes_left.lock();
             match left {
                 Some(0) => {
@@ -244,9 +246,8 @@ impl Shared {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        if mode == OpenMode::CreateNew {
-            self.shared.check(Operation::Create, path)?;
-        }
+        let is_new = mode == OpenMode::CreateNew;
+        self.shared.check(if is_new { Operation::Create } else { Operation::Open }, path)?;
         let file = RealDisk.open(path, mode)?;
         Ok(Box::new(FaultyFile { file, path: path.to_owned(), shared: Arc::clone(&self.shared) }))
     }

@@ -18,6 +18,7 @@ use doldam_integration_tests::cluster::{Cluster, sandbox};
 use doldam_integration_tests::workload::verdict::{check, patient_client};
 use doldam_integration_tests::workload::{Load, Workload};
 use doldam_runtime::random::{Random, SeededRandom, SystemRandom};
+use tokio::io::AsyncWriteExt;
 
 const DATANODES: usize = 4;
 const DISK_BYTES: u64 = 512 << 20;
@@ -136,6 +137,68 @@ fn a_power_cut_of_a_lazy_file_system_loses_nothing_that_was_acknowledged() {
     sandbox::run(sandbox::DISKS, || {
         cut_again_and_again("data=writeback,commit=900,noauto_da_alloc")
     });
+}
+
+/// Three files whose writers are at work when the power goes: what each may have lost.
+async fn cut_flushed_files(options: &'static str) {
+    let folder = tempfile::Builder::new().prefix("doldam-test-disks-").tempdir().unwrap();
+    let mut machines = Machines::start(&folder, options).await;
+    let content: Vec<u8> =
+        (0..3_000_000_u32).map(|at| (at % 251) as u8 ^ (at >> 12) as u8).collect();
+    let (synced, flushed) = (1_100_000, 2_200_000);
+    let client = patient_client(&machines.cluster).await;
+    let mut writers = Vec::new();
+    for path in ["/synced", "/flushed", "/appended"] {
+        let mut writer = client.create(path).open().await.unwrap();
+        writer.write_all(&content[..synced]).await.unwrap();
+        match path {
+            "/synced" => writer.sync().await.unwrap(),
+            "/flushed" => writer.flush().await.unwrap(),
+            _ => {
+                writer.close().await.unwrap();
+                writer = client.append(path).open().await.unwrap();
+            }
+        }
+        writer.write_all(&content[synced..flushed]).await.unwrap();
+        writer.flush().await.unwrap();
+        writers.push(writer);
+    }
+    let all: Vec<usize> = (0..=DATANODES).collect();
+    machines.cut_power(&all);
+    drop(writers);
+    drop(client);
+    machines.power_on(&all);
+    let client = patient_client(&machines.cluster).await;
+    for (path, least) in [("/synced", synced), ("/flushed", 0), ("/appended", synced)] {
+        let what = format!("{path} is closed");
+        let is_closed = || async {
+            client.try_stat(path).await.ok().flatten().filter(|status| !status.being_written)
+        };
+        let status = machines.cluster.until(&what, is_closed).await;
+        let length = usize::try_from(status.length).unwrap();
+        eprintln!("{path} has {length} of {flushed} bytes");
+        assert!((least..=flushed).contains(&length), "{path} has {length} bytes");
+        let reader = client.open(path).await.unwrap();
+        assert!(reader.read_at(0, length).await.unwrap() == content[..length], "{path}");
+        assert_eq!(
+            status.digest.unwrap().to_bytes(),
+            blake3::hash(&content[..length]).as_bytes()[..]
+        );
+    }
+    let Machines { cluster, disks, .. } = machines;
+    drop(cluster);
+    drop(disks);
+}
+
+#[test]
+fn a_power_cut_ends_flushed_files_not_before_what_was_synced_or_closed() {
+    sandbox::run(sandbox::DISKS, || cut_flushed_files("defaults"));
+}
+
+/// Nothing of what was only flushed reaches a disk here.
+#[test]
+fn a_power_cut_of_a_lazy_file_system_ends_flushed_files_where_they_were_synced_or_closed() {
+    sandbox::run(sandbox::DISKS, || cut_flushed_files("data=writeback,commit=900,noauto_da_alloc"));
 }
 
 #[test]

@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doldam_proto::FsError;
-use doldam_proto::id::{JournalIndex, NodeId};
+use doldam_proto::id::{InodeId, JournalIndex, NodeId};
 use doldam_proto::wire::command::Change;
-use doldam_proto::wire::{Order, Outcome, SetNodeModeCommand, outcome};
+use doldam_proto::wire::{FinishRecoveryCommand, Order, Outcome, SetNodeModeCommand, outcome};
 use doldam_runtime::tasks::BackgroundTasks;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::hub::{Hub, NodeMessage};
 use self::questions::Question;
@@ -33,6 +33,7 @@ use self::upkeep::Upkeep;
 use crate::driver::{Driver, News};
 use crate::engine::cluster::inventory::Inventory;
 use crate::engine::cluster::{Transition, Uptime};
+use crate::engine::namespace::view;
 use crate::engine::placement::Chance;
 use crate::engine::recovery::{RecoveryPlanner, RecoveryStats};
 use crate::engine::repair::{
@@ -248,15 +249,29 @@ impl Control {
 
     fn take_proposed(&mut self, (change, outcome): Proposed, events: &mut Vec<Event>) {
         if let (Change::FinishRecovery(closed), Ok(_)) = (&change, &outcome) {
-            let length = closed.block.as_ref().map_or(0, |block| block.length);
-            info!(
-                inode = closed.inode_id,
-                length, "an abandoned file is closed; its last block has so many bytes"
-            );
+            self.note_closed(closed);
         }
         let next = self.upkeep.proposed(&change, &outcome, &self.driver, &self.hub);
         self.wanted.extend(next);
         events.push(proposed(change, outcome));
+    }
+
+    fn note_closed(&self, closed: &FinishRecoveryCommand) {
+        let inode = closed.inode_id;
+        let length = closed.block.as_ref().map_or(0, |block| block.length);
+        if !closed.lost {
+            info!(inode, length, "an abandoned file is closed; its last block has so many bytes");
+            return;
+        }
+        let path = self.driver.peek(|tables| Ok(view::path_of(tables, InodeId(inode))?)).0;
+        let path = path.ok().flatten().unwrap_or_default();
+        error!(
+            inode,
+            path,
+            lost_bytes = self.recovery.closing(InodeId(inode)),
+            "bytes that readers had seen are lost: they were flushed and not synced, and every datanode that may have \
+             them was asked and has them no more; the file is closed without them"
+        );
     }
 
     fn note_stuck(&mut self, stats: &RecoveryStats) {

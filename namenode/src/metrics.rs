@@ -139,6 +139,8 @@ pub struct Gauges {
     pub repair_copies: Counter,
     pub repair_copied_bytes: Counter,
     pub repair_failures: Counter,
+    pub recoveries_shortened: Counter,
+    pub recoveries_lost_bytes: Counter,
 }
 
 impl Metrics {
@@ -255,10 +257,16 @@ impl Gauges {
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
-        let counters: [(&str, &str, &Counter); 3] = [
+        let counters: [(&str, &str, &Counter); 5] = [
             ("repair_copies", "Replicas that were copied and confirmed", &self.repair_copies),
             ("repair_copied_bytes", "Their bytes", &self.repair_copied_bytes),
             ("repair_failures", "Copies that failed or were overdue", &self.repair_failures),
+            (
+                "recoveries_shortened",
+                "Abandoned files that were closed without bytes that readers had seen, lost in a power loss",
+                &self.recoveries_shortened,
+            ),
+            ("recoveries_lost_bytes", "These bytes", &self.recoveries_lost_bytes),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

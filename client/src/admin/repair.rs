@@ -67,6 +67,19 @@ pub struct RepairReport {
     pub bytes_per_sec: u64,
     /// Replicas that datanodes are yet to be told to drop.
     pub drops_waiting: u64,
+    /// Abandoned files that wait for datanodes to be closed.
+    pub stuck: u64,
+    /// Some of them.
+    pub stuck_files: Vec<StuckFile>,
+}
+
+/// A file whose writer is gone, and of whose end no datanode that answered has what readers see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StuckFile {
+    /// Which.
+    pub path: String,
+    /// Datanodes that may have it and did not answer. None: not even what was synced is there any more.
+    pub missing: Vec<String>,
 }
 
 /// A number of blocks that have too few replicas.
@@ -189,6 +202,12 @@ impl TryFrom<wire::RepairResponse> for RepairReport {
             balance: report.balance.unwrap_or_default().into(),
             bytes_per_sec: report.bytes_per_sec,
             drops_waiting: report.drops_waiting,
+            stuck: report.stuck,
+            stuck_files: report
+                .stuck_files
+                .into_iter()
+                .map(|wire::StuckFile { path, missing }| StuckFile { path, missing })
+                .collect(),
         })
     }
 }

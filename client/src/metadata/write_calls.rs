@@ -90,6 +90,7 @@ impl Metadata {
             length,
             commits: flush.commits.into_iter().map(Into::into).collect(),
             open: flush.open.map(Into::into),
+            synced: flush.sync,
         };
         let answer = call!(self.flush("flush", self.patience(), trace, request)).await?;
         let status = status(answer.status)?;

@@ -54,6 +54,7 @@ impl BlockStore {
         let path = volume.layout().file(Place::Writing, &name, FileKind::Data);
         if self.state().open.get(key).is_some() {
             warn!(path = %path.display(), "open block in two folders; left alone");
+            self.state().open.leave_out(key.block, path);
             return;
         }
         match volume.disk().open(&path, OpenMode::Write) {
@@ -65,6 +66,7 @@ impl BlockStore {
             }
             Err(cause) => {
                 warn!(path = %path.display(), %cause, "cannot open a block that its writer left");
+                self.state().open.leave_out(key.block, path);
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Blocks that are recovered and finished by order; and whatever is done with an open block, a stop at every step.
 
+use doldam_proto::id::Generation;
+
 use super::*;
 use crate::engine::replica::ReplicaState;
 use crate::testing::open::{
-    Fixture, at_every_step, events, finish, fixture, key, read, recover, recover_order, restarted,
-    take_over, writer,
+    Fixture, at_every_step, events, finish, fixture, key, read, recover, recover_from,
+    recover_order, restarted, take_over, writer,
 };
-use crate::testing::{bytes, store_block, tree_of};
+use crate::testing::{Fault, FaultyDisk, Operation, bytes, open_store, store_block, tree_of};
 
 const GROUP: usize = GROUP_BYTES as usize;
 
@@ -21,11 +23,11 @@ fn a_block_is_recovered_and_its_start_finished_also_over_restarts() {
                 fixture = restarted(fixture);
             }
             let found = recover(&fixture.store, 5).unwrap();
-            let (tree, digest) = tree_of(0, &content);
+            let tree = tree_of(0, &content).0;
             assert_eq!((found.written_under, found.length), (key(2), length as u64));
             assert_eq!(found.groups, tree.groups());
-            let root = if length <= GROUP { digest.root_value } else { None };
-            assert_eq!(found.first_root, root);
+            let first = tree_of(0, &content[..length.min(GROUP)]).1;
+            assert_eq!(found.first_root, first.root_value);
             if restarts > 1 {
                 fixture = restarted(fixture);
             }
@@ -61,7 +63,82 @@ fn a_replica_that_was_to_be_appended_to_is_recovered_and_finished_as_it_is() {
     store.verify(key(3), None).unwrap();
     store.verify(key(1), None).unwrap();
     let nothing = store.begin_recovery(ReplicaKey::new(9, 2)).unwrap();
-    assert_eq!(store.recover(&nothing, recover_order(2)).unwrap(), None);
+    assert_eq!(store.recover(&nothing, recover_order(2)).unwrap().copy, None);
+}
+
+#[test]
+fn of_several_copies_one_is_told_of_that_has_what_readers_see_or_what_is_on_stable_storage() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let content = content();
+    let torn = [&content[..GROUP + 5], &[0; 50]].concat();
+    // A power loss left of what was written beside the replica less than the replica has.
+    store_block(store, key(1), &content, true);
+    drop(writer(store, key(2), &torn));
+    let told = |generation, shown, floor| {
+        let found = recover_from(store, generation, shown, floor).unwrap();
+        let copy = found.copy.unwrap();
+        (copy.length, copy.written_under, found.has_shown, found.has_floor)
+    };
+    let (long, short) = (content.len() as u64, torn.len() as u64);
+    assert_eq!(told(3, None, None), (short, key(2), false, false), "the newest");
+    assert_eq!(told(4, Some(&content), None), (long, key(1), true, false));
+    assert_eq!(told(5, Some(&torn), Some(&content)), (short, key(2), true, false));
+    let start = &content[..GROUP + 7];
+    assert_eq!(told(6, Some(start), Some(&content[..9])), (long, key(1), true, true));
+    let [lost, other] = [[&content[..], &[1]].concat(), bytes(4 * GROUP)];
+    assert_eq!(told(7, Some(&lost), Some(start)), (long, key(1), false, true));
+    assert_eq!(told(8, Some(&lost), Some(&other)), (short, key(2), false, false));
+    // Whichever was told of, what was open has the last order's generation, and nobody goes on with it.
+    let late = store.begin_take_over(key(7)).err().unwrap();
+    assert!(matches!(late, StoreError::OtherGeneration { found: Generation(8), .. }), "{late}");
+    assert!(restarted(fixture).store.begin_take_over(key(7)).is_err());
+}
+
+#[test]
+fn a_replica_that_lost_its_bytes_with_the_power_does_not_have_what_readers_see() {
+    let Fixture { dir, store, .. } = fixture();
+    let content = bytes(2 * GROUP);
+    store_block(&store, key(1), &content, false);
+    // Its sidecar reached the disk, and its bytes did not.
+    let data = dir.path().join("blocks/2b/00000000000001ab_1_131072.data");
+    std::fs::write(data, vec![0; 2 * GROUP]).unwrap();
+    let failed = recover_from(&store, 2, Some(&content), None).unwrap_err();
+    assert!(matches!(failed, StoreError::Damaged { .. }), "{failed}");
+    let found = recover_from(&store, 3, Some(&content), None).unwrap();
+    assert_eq!((found.copy, found.has_shown), (None, false), "it is in quarantine now");
+}
+
+#[test]
+fn that_there_is_nothing_is_not_said_while_a_data_folder_cannot_be_looked_at() {
+    let fixture = fixture();
+    let store = &fixture.store;
+    let content = content();
+    assert_eq!(recover_from(store, 2, Some(&content), None).unwrap().copy, None);
+    drop(writer(store, key(3), &content));
+    store.volumes()[0].give_up_silent(std::time::Duration::from_secs(1));
+    let more = [&content[..], &[1]].concat();
+    for shown in [&content, &more] {
+        let failed = recover_from(store, 4, Some(shown), None).unwrap_err();
+        assert!(matches!(failed, StoreError::Disk { .. }), "{failed}");
+    }
+    let other = ReplicaKey::new(9, 2);
+    let failed = store.recover(&store.begin_recovery(other).unwrap(), recover_order(2));
+    assert!(matches!(failed, Err(StoreError::Disk { .. })), "{failed:?}");
+}
+
+#[test]
+fn that_there_is_nothing_is_not_said_of_a_block_that_could_not_be_taken_in() {
+    let fixture = fixture();
+    drop(writer(&fixture.store, key(1), &content()));
+    let Fixture { dir, store, .. } = fixture;
+    drop(store);
+    let disk = FaultyDisk::default();
+    disk.fail(Fault { operation: Operation::Open, path: "writing/", after: 0, errno: 5 });
+    let store = open_store(disk.handle(), &[dir.path()]);
+    assert_eq!(store.state().held(key(1)), []);
+    let failed = recover_from(&store, 2, Some(&content()), None).unwrap_err();
+    assert!(matches!(failed, StoreError::Disk { .. }), "{failed}");
 }
 
 #[test]

@@ -34,20 +34,26 @@ pub(super) async fn recover(
     node.store.news().report(vec![report]).map_err(|why| failed("reporting", why))
 }
 
-fn report_of(
-    order_id: u64,
-    key: ReplicaKey,
-    recovered: Option<Recovered>,
-) -> wire::RecoveredReplica {
-    let nothing = wire::RecoveredReplica { order_id, block_id: key.block.0, ..Default::default() };
-    let Some(recovered) = recovered else { return nothing };
-    let mut group_values = BytesMut::with_capacity(recovered.groups.len() * VALUE_BYTES);
-    recovered.groups.iter().for_each(|value| group_values.extend_from_slice(&value.0));
+fn report_of(order_id: u64, key: ReplicaKey, recovered: Recovered) -> wire::RecoveredReplica {
+    let Recovered { copy, has_shown, has_floor } = recovered;
+    let nothing = wire::RecoveredReplica {
+        order_id,
+        block_id: key.block.0,
+        starts: Some(wire::StartsFound {
+            shown: has_shown,
+            floor: has_floor,
+            is_replica: copy.as_ref().is_some_and(|copy| copy.is_replica),
+        }),
+        ..Default::default()
+    };
+    let Some(copy) = copy else { return nothing };
+    let mut group_values = BytesMut::with_capacity(copy.groups.len() * VALUE_BYTES);
+    copy.groups.iter().for_each(|value| group_values.extend_from_slice(&value.0));
     wire::RecoveredReplica {
-        generation: recovered.written_under.generation.0,
-        length: recovered.length,
+        generation: copy.written_under.generation.0,
+        length: copy.length,
         group_values: group_values.freeze(),
-        first_root: recovered.first_root.map_or_else(Bytes::new, FileDigest::to_bytes),
+        first_root: copy.first_root.map_or_else(Bytes::new, FileDigest::to_bytes),
         ..nothing
     }
 }

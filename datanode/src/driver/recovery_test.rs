@@ -2,6 +2,7 @@
 
 use doldam_proto::block::BlockBytes;
 use doldam_proto::convert::block_stream::BlockOperation;
+use doldam_proto::convert::datanode::BlockStart;
 use doldam_proto::file::Durability;
 use doldam_proto::id::{BlockId, Generation};
 use doldam_proto::wire::block_response::Kind;
@@ -21,6 +22,8 @@ fn recover_order(generation: u64) -> RecoverOrder {
         generation: Generation(generation),
         file_offset: 0,
         block_bytes: BlockBytes::new(8 << 20).unwrap(),
+        shown: None,
+        floor: None,
     }
 }
 
@@ -52,7 +55,11 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
     connection.write_all_vectored(&[&frames[0], &frames[1]]).await.unwrap();
     node.until(|node| node.store.open_to_read(key(1), 2 * GROUP as u64).is_ok()).await;
 
-    recover(Arc::clone(&node.node), 77, recover_order(3)).await.unwrap();
+    let seen = &block[..GROUP + 5];
+    let chaining_value = tree_of(0, seen).1.chaining_value;
+    let shown = Some(BlockStart { length: seen.len() as u64, chaining_value });
+    let order = RecoverOrder { shown, ..recover_order(3) };
+    recover(Arc::clone(&node.node), 77, order).await.unwrap();
     let failure = loop {
         let response: wire::BlockResponse = connection.recv_message().await.unwrap();
         if let Some(Kind::Failure(failure)) = response.kind {
@@ -68,7 +75,8 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
         generation: 1,
         length: 2 * GROUP as u64,
         group_values: values.into(),
-        first_root: Bytes::new(),
+        first_root: blake3::hash(&block[..GROUP]).as_bytes().to_vec().into(),
+        starts: Some(wire::StartsFound { shown: true, ..Default::default() }),
     };
     assert_eq!(reported(&node), expected);
     // Nobody comes back under what the order fenced off.
@@ -97,7 +105,12 @@ async fn a_writer_is_ended_its_bytes_reported_and_made_a_replica() {
 async fn a_node_without_the_block_says_so_and_takes_no_late_writer() {
     let node = TestNode::start(1).await;
     recover(Arc::clone(&node.node), 5, recover_order(3)).await.unwrap();
-    let nothing = wire::RecoveredReplica { order_id: 5, block_id: 1, ..Default::default() };
+    let nothing = wire::RecoveredReplica {
+        order_id: 5,
+        block_id: 1,
+        starts: Some(wire::StartsFound::default()),
+        ..Default::default()
+    };
     assert_eq!(reported(&node), nothing);
     let write = write_request(of_generation(key(1), 2), &[&node], Durability::All);
     let frames = frames(0, &bytes(10), GROUP);

@@ -8,6 +8,7 @@
 //! of it follows from what is held; what does not is remembered for as many blocks as there is room for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 
 use doldam_proto::id::{BlockId, Generation};
 
@@ -57,12 +58,15 @@ pub(crate) struct OpenBlocks<F, S> {
     fences: BTreeMap<BlockId, Generation>,
     /// Of the fences, in the order they came.
     fenced: VecDeque<BlockId>,
+    /// Of what is here and could not be taken in.
+    left_out: BTreeMap<BlockId, PathBuf>,
 }
 
 impl<F, S> Default for OpenBlocks<F, S> {
     fn default() -> Self {
         let (open, claims) = (BTreeMap::new(), BTreeMap::new());
-        Self { open, claims, fences: BTreeMap::new(), fenced: VecDeque::new() }
+        let (fences, left_out) = (BTreeMap::new(), BTreeMap::new());
+        Self { open, claims, fences, fenced: VecDeque::new(), left_out }
     }
 }
 
@@ -191,6 +195,16 @@ impl<F, S> OpenBlocks<F, S> {
         self.open.insert(key, file)
     }
 
+    /// There is an open one that cannot be used: what it has is not known.
+    pub(crate) fn leave_out(&mut self, block: BlockId, path: PathBuf) {
+        self.left_out.insert(block, path);
+    }
+
+    /// What is here of a block and cannot be used, if anything.
+    pub(crate) fn left_out(&self, block: BlockId) -> Option<&Path> {
+        self.left_out.get(&block).map(PathBuf::as_path)
+    }
+
     /// A block is open no more.
     pub(crate) fn remove(&mut self, key: ReplicaKey) -> Option<F> {
         self.open.remove(&key)
@@ -247,10 +261,10 @@ pub(crate) fn to_read(held: &[Held], asked: Generation, length: u64) -> Option<H
     long_enough.max_by_key(|it| (it.generation == asked, it.generation, !it.is_open)).copied()
 }
 
-/// Of what there is of a block, what a writer left of it last.
-pub(crate) fn to_recover(held: &[Held], below: Generation) -> Option<Held> {
-    let held = held.iter().filter(|it| it.generation <= below && it.length > 0);
-    held.max_by_key(|it| (it.generation, it.is_open)).copied()
+/// Of what there is of a block, what may be told of when its writer is gone: the newest first, and at one generation
+/// what is open first.
+pub(crate) fn to_recover(held: Vec<Held>, below: Generation) -> Vec<Held> {
+    sources(held, below, 1)
 }
 
 #[cfg(test)]

@@ -140,9 +140,10 @@ fn a_read_prefers_what_was_asked_for_then_the_newest_and_replicas_to_open_blocks
 }
 
 #[test]
-fn what_was_written_last_is_recovered() {
-    let all = [held(1, 100, false), held(2, 90, true), held(2, 80, false), held(3, 0, true)];
-    assert_eq!(to_recover(&all, Generation(4)), Some(held(2, 90, true)));
-    assert_eq!(to_recover(&all, Generation(1)), Some(held(1, 100, false)));
-    assert_eq!(to_recover(&[held(3, 0, true)], Generation(4)), None);
+fn what_was_written_last_is_recovered_first() {
+    let all = [held(1, 100, false), held(2, 80, false), held(2, 90, true), held(3, 0, true)];
+    let newest_first = [held(2, 90, true), held(2, 80, false), held(1, 100, false)];
+    assert_eq!(to_recover(all.to_vec(), Generation(4)), newest_first);
+    assert_eq!(to_recover(all.to_vec(), Generation(1)), [held(1, 100, false)]);
+    assert_eq!(to_recover(vec![held(3, 0, true)], Generation(4)), []);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doldam_proto::block::BlockBytes;
-use doldam_proto::convert::datanode::{FinishOrder, RecoverOrder};
+use doldam_proto::convert::datanode::{BlockStart, FinishOrder, RecoverOrder};
 use doldam_proto::digest::BlockTree;
 use doldam_proto::id::{BlockId, Generation};
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{FaultyDisk, open_store, tree_of};
 use crate::blocks::StoreError;
 use crate::blocks::partial::PartialReplica;
-use crate::blocks::recovery::Recovered;
+use crate::blocks::recovery::{Recovered, RecoveredCopy};
 use crate::blocks::sidecar::groups_of;
 use crate::blocks::store::BlockStore;
 use crate::blocks::takeover::Start;
@@ -95,12 +95,29 @@ pub(crate) fn recover_order(generation: u64) -> RecoverOrder {
         generation: Generation(generation),
         file_offset: 0,
         block_bytes: BlockBytes::new(MIB).unwrap(),
+        shown: None,
+        floor: None,
     }
 }
 
-pub(crate) fn recover(store: &Arc<BlockStore>, generation: u64) -> Option<Recovered> {
+pub(crate) fn recover(store: &Arc<BlockStore>, generation: u64) -> Option<RecoveredCopy> {
+    recover_from(store, generation, None, None).unwrap().copy
+}
+
+/// Asked for what has `shown`, else for what has `floor`.
+pub(crate) fn recover_from(
+    store: &Arc<BlockStore>,
+    generation: u64,
+    shown: Option<&[u8]>,
+    floor: Option<&[u8]>,
+) -> Result<Recovered, StoreError> {
     let take = store.begin_recovery(key(generation)).unwrap();
-    store.recover(&take, recover_order(generation)).unwrap()
+    let start = |content: &[u8]| BlockStart {
+        length: content.len() as u64,
+        chaining_value: tree_of(0, content).1.chaining_value,
+    };
+    let (shown, floor) = (shown.map(start), floor.map(start));
+    store.recover(&take, RecoverOrder { shown, floor, ..recover_order(generation) })
 }
 
 pub(crate) fn finish_order(generation: u64, content: &[u8]) -> FinishOrder {

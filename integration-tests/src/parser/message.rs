@@ -157,6 +157,7 @@ fn requests() -> Vec<Vec<u8>> {
         length: 4096,
         group_values: vec![9; 32].into(),
         first_root: vec![8; 32].into(),
+        starts: Some(wire::StartsFound { shown: true, floor: true, is_replica: true }),
     };
     let heartbeat = wire::DatanodeMessage {
         node_id: 3,
@@ -173,6 +174,8 @@ fn requests() -> Vec<Vec<u8>> {
         generation: 2,
         file_offset: 1 << 20,
         block_bytes: 1 << 20,
+        shown: Some(wire::BlockStart { length: 9, chaining_value: vec![6; 32].into() }),
+        floor: None,
     };
     let finish = wire::FinishOrder {
         block_id: 7,

@@ -19,8 +19,6 @@ use super::world::{World, chain};
 const BLOCK_BYTES: u64 = 64 << 10;
 /// Longest file that is written on.
 const LENGTH_MAX: u64 = 400_000;
-/// So long before its time is up a file that may be lost is taken for lost, and deleted as its owner would.
-const LOST_BEFORE: Duration = Duration::from_secs(130);
 
 fn path_of(file: usize) -> String {
     format!("/s/f{file}")
@@ -28,7 +26,8 @@ fn path_of(file: usize) -> String {
 
 fn seen_of(status: &FileStatus) -> Option<Seen> {
     let digest: [u8; 32] = status.digest?.to_bytes().as_ref().try_into().ok()?;
-    Some(Seen { length: status.length as usize, digest: blake3::Hash::from_bytes(digest) })
+    let (length, is_closed) = (status.length as usize, !status.being_written);
+    Some(Seen { length, digest: blake3::Hash::from_bytes(digest), is_closed })
 }
 
 /// What a look at a file came to.
@@ -221,7 +220,7 @@ impl Actor {
             _ => {
                 self.tries(file, &mut session);
                 match writer.close().await {
-                    Ok(_) => self.done(file, &session, "closed", true),
+                    Ok(_) => self.done(file, &mut session, "closed", true),
                     Err(error) => self.failed(file, "close", &error),
                 }
             }
@@ -251,7 +250,7 @@ impl Actor {
         }
     }
 
-    fn done(&self, file: usize, session: &Session, how: &str, is_durable: bool) {
+    fn done(&self, file: usize, session: &mut Session, how: &str, is_durable: bool) {
         self.tell(file, &format!("is {how} at {}", session.bytes.len()));
         self.world().streams.borrow_mut()[file].done(session, is_durable);
     }
@@ -288,7 +287,6 @@ impl Actor {
         file: usize,
         deadline: Instant,
     ) -> Result<(), Violation> {
-        let lost_at = deadline - LOST_BEFORE;
         loop {
             let looked = self.look_at(client, file).await?;
             let is_closed = match looked {
@@ -302,15 +300,6 @@ impl Actor {
                 }
                 Looked::File(..) | Looked::Unknown => false,
             };
-            let may_be_lost = self.world().streams.borrow()[file].may_be_lost;
-            if may_be_lost && Instant::now() >= lost_at {
-                let deleted = client.delete(path_of(file), false).await;
-                if deleted.is_ok() {
-                    self.tell(file, "is lost, and deleted");
-                    self.world().streams.borrow_mut()[file].was_deleted();
-                    return Ok(());
-                }
-            }
             if Instant::now() >= deadline {
                 let promise = if is_closed {
                     "acknowledged files are read"

@@ -7,11 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Control;
 use crate::engine::namespace::view;
+use crate::engine::recovery::StuckFile;
 use crate::engine::repair::explain::Explanation;
 use crate::engine::repair::moves::BalanceStatus;
 use crate::engine::repair::progress::Copied;
 use crate::engine::repair::task::CopyTask;
 use crate::engine::repair::{RepairStats, Surroundings, pause};
+use crate::engine::tables::StoreError;
 
 /// Questions that wait; who asks beyond that is told so.
 pub(crate) const QUESTIONS_WAITING_MAX: usize = 16;
@@ -19,7 +21,7 @@ pub(crate) const QUESTIONS_WAITING_MAX: usize = 16;
 /// What is asked.
 #[derive(Debug)]
 pub(crate) struct Question {
-    /// Waiting blocks to explain at the most.
+    /// Waiting blocks to explain, and stuck files to name, at the most.
     pub(crate) blocks_max: usize,
     /// Running copies to tell of at the most.
     pub(crate) copies_max: usize,
@@ -40,6 +42,8 @@ pub(crate) struct RepairView {
     pub(crate) copies: Vec<(CopyTask, Duration)>,
     /// The nearest to loss first, with the path of their file.
     pub(crate) waiting: Vec<(Explanation, Option<String>)>,
+    /// Abandoned files that wait for datanodes, with their paths.
+    pub(crate) stuck: Vec<(StuckFile, Option<String>)>,
     pub(crate) last_minute: Copied,
     pub(crate) estimate: Option<Duration>,
     /// Nodes whose sudden absence makes repair hold still.
@@ -64,10 +68,17 @@ impl Control {
                 let path = view::path_of(tables, explanation.block.inode)?;
                 Ok((explanation, path))
             };
-            explanations.into_iter().map(with_path).collect()
+            let waiting: Result<Vec<_>, StoreError> =
+                explanations.into_iter().map(with_path).collect();
+            let with_path = |file: StuckFile| {
+                let path = view::path_of(tables, file.inode)?;
+                Ok((file, path))
+            };
+            let stuck = self.recovery.stuck(blocks_max).into_iter().map(with_path);
+            Ok((waiting?, stuck.collect::<Result<Vec<_>, StoreError>>()?))
         });
         // A store that failed has stopped the process already.
-        let Ok(waiting) = explained else { return };
+        let Ok((waiting, stuck)) = explained else { return };
         let cluster = self.hub.cluster();
         let stats = self.planner.stats();
         let limits = self.planner.limits();
@@ -78,6 +89,7 @@ impl Control {
             at_risk: self.planner.at_risk().iter().map(|(live, blocks)| (*live, *blocks)).collect(),
             copies: self.planner.copies().take(copies_max).map(age).collect(),
             waiting,
+            stuck,
             last_minute: self.planner.progress().last_minute(now),
             estimate: self.planner.progress().estimate(now, stats.todo_bytes),
             vanished: vanished.collect(),

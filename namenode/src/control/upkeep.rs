@@ -160,6 +160,8 @@ impl Upkeep {
         set(&gauges.recoveries_running, recovery.running as u64);
         set(&gauges.recoveries_waiting, recovery.waiting as u64);
         set(&gauges.recoveries_stuck, recovery.stuck as u64);
+        count(&gauges.recoveries_shortened, recovery.shortened);
+        count(&gauges.recoveries_lost_bytes, recovery.lost_bytes);
         set(&gauges.proposals_waiting, driver.waiting() as u64);
         let (totals, _) = driver.peek(|tables| Ok(view::totals(tables)?));
         if let Ok(totals) = totals {

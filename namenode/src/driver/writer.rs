@@ -118,6 +118,7 @@ fn collect_news(news: &mut News, command: &Command, outcome: &mut Outcome, chang
     let is_in_debt_or_was = |block: &u64| changes.get(Table::Debts, &block.to_be_bytes()).is_some();
     let touched = std::mem::take(&mut outcome.touched_blocks);
     news.touched.extend(touched.into_iter().filter(is_in_debt_or_was).map(BlockId));
+    news.touched.extend(std::mem::take(&mut outcome.late_commits).into_iter().map(BlockId));
     let dropped = std::mem::take(&mut outcome.dropped).into_iter();
     let dropped = dropped.map(|replica| {
         (NodeId(replica.node_id), BlockId(replica.block_id), Generation(replica.generation))

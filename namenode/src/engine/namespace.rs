@@ -88,6 +88,8 @@ mod replica_test;
 #[cfg(test)]
 mod requests_test;
 #[cfg(test)]
+mod stream_model_test;
+#[cfg(test)]
 mod view_test;
 #[cfg(test)]
 pub(in crate::engine) mod world;

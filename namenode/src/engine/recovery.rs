@@ -7,27 +7,32 @@
 //! restart of the namenode cut short, is followed by another under a newer generation, so nothing of it has to be
 //! remembered.
 //!
-//! A file is never closed shorter than readers saw it. While no node is there that has what they saw, the file waits
-//! for one.
+//! A file is never closed shorter than readers saw it, unless that is lost: every node that may have it was asked
+//! under the generation of the attempt, every one has answered, and none has it (`lost.rs`). While any of them does not
+//! answer, the file waits for it.
 //!
 //! [`RecoveryPlanner`] is used as [`RepairPlanner`](super::repair::RepairPlanner) is: told what happened, and asked
 //! what to do.
 
 mod agree;
+mod lost;
+mod phase;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use doldam_proto::digest::{ChainingValue, FileDigest};
 use doldam_proto::fingerprint::ReplicaId;
-use doldam_proto::id::{BlockId, InodeId, NodeId};
+use doldam_proto::id::{BlockId, Generation, InodeId, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::{
-    BeginRecoveryCommand, BlockCommit, FinishOrder, FinishRecoveryCommand, Order, RecoverOrder,
-    order,
+    BeginRecoveryCommand, BlockCommit, BlockStart, FinishOrder, FinishRecoveryCommand, Order,
+    RecoverOrder, order,
 };
 
 use self::agree::{Agreed, agree};
+use self::lost::{Remains, remains};
+use self::phase::{Asking, Finishing, Phase, Stuck};
 use super::cluster::{Cluster, Node, Uptime};
 use super::namespace::view::{self, Recovering};
 use super::repair::{Action, Event, OrderEnd, ProposalEnd};
@@ -59,12 +64,28 @@ pub struct RecoveredReplica {
     pub order: u64,
     /// Of which block.
     pub block: BlockId,
+    /// Under which generation it was written.
+    pub generation: Generation,
     /// In bytes; 0 if there is nothing.
     pub length: u64,
     /// The value of each group.
     pub groups: Vec<ChainingValue>,
-    /// Block 0 with one group: the root value of that.
+    /// Block 0: the root value of its first group.
     pub first_root: Option<FileDigest>,
+    /// Whether it has what it was asked for; `None` if its node does not say.
+    pub starts: Option<Starts>,
+}
+
+/// Whether what a datanode has of a block leads to what it was asked for. That it does not is said only if nothing else
+/// can be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Starts {
+    /// To what readers see.
+    pub shown: bool,
+    /// To what is on stable storage.
+    pub floor: bool,
+    /// It is a final replica.
+    pub is_replica: bool,
 }
 
 /// Figures for reports.
@@ -76,6 +97,19 @@ pub struct RecoveryStats {
     pub waiting: usize,
     /// Of these, files of which no node had what readers see.
     pub stuck: usize,
+    /// Files that were closed shorter than readers had seen them, since the start.
+    pub shortened: u64,
+    /// Bytes that readers had seen of these and that are lost.
+    pub lost_bytes: u64,
+}
+
+/// A file that waits for datanodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StuckFile {
+    /// Which.
+    pub inode: InodeId,
+    /// Those that may have what readers see, and did not answer. None: not even what was on stable storage is there.
+    pub missing: Vec<NodeId>,
 }
 
 /// See the module.
@@ -87,41 +121,9 @@ pub struct RecoveryPlanner {
     look_at: Uptime,
     looked_to: InodeId,
     last_order: u64,
+    shortened: u64,
+    lost_bytes: u64,
     actions: Vec<Action>,
-}
-
-/// Where a file stands.
-#[derive(Debug)]
-enum Phase {
-    /// The next attempt is at this time, or when one of the nodes comes back.
-    Waiting { until: Uptime, nodes: Vec<NodeId> },
-    /// A new generation was asked for.
-    Beginning,
-    /// Datanodes look at what they have.
-    Asking(Asking),
-    /// Datanodes make replicas.
-    Finishing(Finishing),
-    /// The file is about to be closed.
-    Closing,
-}
-
-#[derive(Debug)]
-struct Asking {
-    what: Recovering,
-    /// Orders not answered.
-    asked: BTreeMap<NodeId, u64>,
-    found: BTreeMap<NodeId, RecoveredReplica>,
-    until: Uptime,
-}
-
-#[derive(Debug)]
-struct Finishing {
-    what: Recovering,
-    agreed: Agreed,
-    /// Orders neither done nor failed.
-    ordered: BTreeMap<NodeId, u64>,
-    stored: BTreeSet<NodeId>,
-    until: Uptime,
 }
 
 impl RecoveryPlanner {
@@ -142,7 +144,7 @@ impl RecoveryPlanner {
         {
             let is_start = matches!(self.files.get(&inode), Some(Phase::Waiting { .. }));
             if is_start && self.running() >= ATTEMPTS_MAX {
-                self.put(inode, Phase::Waiting { until: now + LOOK_EVERY, nodes: Vec::new() });
+                self.wait(now + LOOK_EVERY, inode, None);
                 continue;
             }
             self.timers.remove(&(until, inode));
@@ -175,8 +177,8 @@ impl RecoveryPlanner {
             Event::Proposed(Change::FinishRecovery(closed), end) => {
                 let inode = InodeId(closed.inode_id);
                 match end {
-                    ProposalEnd::Changed | ProposalEnd::Unchanged => self.forget(inode),
-                    ProposalEnd::Refused => self.wait(now + RETRY_AFTER, inode, Vec::new()),
+                    ProposalEnd::Changed | ProposalEnd::Unchanged => self.closed(inode),
+                    ProposalEnd::Refused => self.wait(now + RETRY_AFTER, inode, None),
                 }
             }
             Event::Proposed(Change::ExpireLease(_), _) => self.look_now(),
@@ -220,13 +222,33 @@ impl RecoveryPlanner {
 
     /// Figures for reports.
     pub fn stats(&self) -> RecoveryStats {
-        let is_stuck =
-            |phase: &&Phase| matches!(phase, Phase::Waiting { nodes, .. } if !nodes.is_empty());
         let running = self.running();
         RecoveryStats {
             running,
             waiting: self.files.len() - running,
-            stuck: self.files.values().filter(is_stuck).count(),
+            stuck: self.files.values().filter(|phase| phase.stuck().is_some()).count(),
+            shortened: self.shortened,
+            lost_bytes: self.lost_bytes,
+        }
+    }
+
+    /// Files that wait for datanodes, at most `max`.
+    pub fn stuck(&self, max: usize) -> Vec<StuckFile> {
+        let stuck = self.files.iter().filter_map(|(inode, phase)| {
+            let missing = phase.stuck()?.missing.clone();
+            Some(StuckFile { inode: *inode, missing })
+        });
+        stuck.take(max).collect()
+    }
+
+    /// Bytes that readers saw of a file that is about to be closed without them.
+    pub fn closing(&self, inode: InodeId) -> u64 {
+        match self.files.get(&inode) {
+            Some(Phase::Closing { lost }) => *lost,
+            Some(
+                Phase::Waiting { .. } | Phase::Beginning | Phase::Asking(_) | Phase::Finishing(_),
+            )
+            | None => 0,
         }
     }
 
@@ -247,7 +269,7 @@ impl RecoveryPlanner {
                 break;
             }
             if !self.files.contains_key(&inode) {
-                self.put(inode, Phase::Waiting { until: now, nodes: Vec::new() });
+                self.put(inode, Phase::Waiting { until: now, stuck: None });
             }
         }
         Ok(())
@@ -262,7 +284,7 @@ impl RecoveryPlanner {
             }
             Some(Phase::Asking(_)) => self.decide(now, inode),
             Some(Phase::Finishing(_)) => self.close(now, inode),
-            Some(Phase::Beginning | Phase::Closing) | None => {}
+            Some(Phase::Beginning | Phase::Closing { .. }) | None => {}
         }
     }
 
@@ -279,7 +301,7 @@ impl RecoveryPlanner {
             return Ok(());
         }
         if end == ProposalEnd::Refused {
-            self.wait(now + RETRY_AFTER, inode, Vec::new());
+            self.wait(now + RETRY_AFTER, inode, None);
             return Ok(());
         }
         let Some(what) = view::recovering(tables, inode)? else {
@@ -289,7 +311,8 @@ impl RecoveryPlanner {
         let is_reachable = |node: &&NodeId| cluster.node(**node).is_some_and(Node::has_stream);
         let nodes: Vec<NodeId> = what.nodes.iter().filter(is_reachable).copied().collect();
         if nodes.is_empty() {
-            self.wait(now + PARKED_FOR, inode, what.nodes);
+            let Recovering { nodes, must_answer: missing, .. } = what;
+            self.wait(now + PARKED_FOR, inode, Some(Stuck { nodes, missing }));
             return Ok(());
         }
         let timeout = ANSWER_MAX + Duration::from_secs(what.block_bytes / READ_RATE_MIN);
@@ -298,6 +321,8 @@ impl RecoveryPlanner {
             generation: what.generation.0,
             file_offset: what.file_offset,
             block_bytes: what.block_bytes,
+            shown: Some(start(what.length, what.chaining_value)),
+            floor: what.floor.chaining_value().map(|value| start(what.floor.length(), value)),
         });
         let asked = nodes.into_iter().map(|node| (node, self.order(node, kind.clone(), timeout)));
         let asked = asked.collect();
@@ -308,12 +333,29 @@ impl RecoveryPlanner {
 
     /// All who were asked have answered, or had their time.
     fn decide(&mut self, now: Uptime, inode: InodeId) {
-        let Some(Phase::Asking(asking)) = self.files.get_mut(&inode) else { return };
-        let (what, found) = (asking.what.clone(), std::mem::take(&mut asking.found));
-        let Some(agreed) = agree(&what, &found) else {
-            self.wait(now + PARKED_FOR, inode, what.nodes);
+        let Some(Phase::Asking(asking)) = self.files.get(&inode) else { return };
+        let what = asking.what.clone();
+        if let Some(agreed) = agree(&what, &asking.found) {
+            self.finish(now, inode, what, agreed);
             return;
-        };
+        }
+        let missing = asking.missing();
+        let remains = if missing.is_empty() { remains(&what, &asking.found) } else { None };
+        match remains {
+            Some(Remains::Block(agreed)) => self.finish(now, inode, what, agreed),
+            Some(Remains::Nothing) => {
+                let lost = what.length.saturating_sub(what.floor.length());
+                self.propose_end(inode, None, what.generation, lost);
+            }
+            None => {
+                let stuck = Stuck { nodes: what.nodes, missing };
+                self.wait(now + PARKED_FOR, inode, Some(stuck));
+            }
+        }
+    }
+
+    /// Has replicas made of what was decided.
+    fn finish(&mut self, now: Uptime, inode: InodeId, what: Recovering, agreed: Agreed) {
         let timeout = ANSWER_MAX + Duration::from_secs(what.block_bytes / READ_RATE_MIN);
         let kind = order::Kind::Finish(FinishOrder {
             block_id: what.block.0,
@@ -360,8 +402,8 @@ impl RecoveryPlanner {
         let Some(Phase::Finishing(finishing)) = self.files.get(&inode) else { return };
         let Finishing { what, agreed, stored, .. } = finishing;
         if stored.is_empty() {
-            let nodes = what.nodes.clone();
-            self.wait(now + RETRY_AFTER, inode, nodes);
+            let (nodes, missing) = (what.nodes.clone(), agreed.nodes.clone());
+            self.wait(now + RETRY_AFTER, inode, Some(Stuck { nodes, missing }));
             return;
         }
         let root_value = agreed.root_value.filter(|_| what.file_offset == 0);
@@ -373,9 +415,36 @@ impl RecoveryPlanner {
             root_value: root_value.map(FileDigest::to_bytes).unwrap_or_default(),
             node_ids: stored.iter().map(|node| node.0).collect(),
         };
-        let command = FinishRecoveryCommand { inode_id: inode.0, block: Some(block) };
+        let (generation, lost) = (what.generation, finishing.lost());
+        self.propose_end(inode, Some(block), generation, lost);
+    }
+
+    /// Has the file closed, without `lost` bytes that readers saw.
+    fn propose_end(
+        &mut self,
+        inode: InodeId,
+        block: Option<BlockCommit>,
+        generation: Generation,
+        lost: u64,
+    ) {
+        let command = FinishRecoveryCommand {
+            inode_id: inode.0,
+            lost: lost > 0 || block.is_none(),
+            generation: generation.0,
+            block,
+        };
         self.actions.push(Action::Propose(Change::FinishRecovery(command)));
-        self.put(inode, Phase::Closing);
+        self.put(inode, Phase::Closing { lost });
+    }
+
+    fn closed(&mut self, inode: InodeId) {
+        if let Some(Phase::Closing { lost }) = self.files.get(&inode)
+            && *lost > 0
+        {
+            self.shortened += 1;
+            self.lost_bytes += lost;
+        }
+        self.forget(inode);
     }
 
     /// The node could not do as ordered.
@@ -411,18 +480,17 @@ impl RecoveryPlanner {
                     self.close(now, inode);
                 }
             }
-            Some(Phase::Waiting { .. } | Phase::Beginning | Phase::Closing) | None => {}
+            Some(Phase::Waiting { .. } | Phase::Beginning | Phase::Closing { .. }) | None => {}
         }
     }
 
     /// Files that wait for this node need not wait any longer.
     fn node_came(&mut self, now: Uptime, node: NodeId) {
-        let waits =
-            |phase: &Phase| matches!(phase, Phase::Waiting { nodes, .. } if nodes.contains(&node));
+        let waits = |phase: &Phase| phase.stuck().is_some_and(|stuck| stuck.nodes.contains(&node));
         let files = self.files.iter().filter(|(_, phase)| waits(phase));
         let files: Vec<InodeId> = files.map(|(inode, _)| *inode).collect();
         for inode in files {
-            self.wait(now, inode, Vec::new());
+            self.wait(now, inode, None);
         }
     }
 
@@ -432,13 +500,16 @@ impl RecoveryPlanner {
                 let is_it = asking.asked.get(&node) == Some(&order);
                 is_it.then_some((*inode, asking))
             }
-            Phase::Waiting { .. } | Phase::Beginning | Phase::Finishing(_) | Phase::Closing => None,
+            Phase::Waiting { .. }
+            | Phase::Beginning
+            | Phase::Finishing(_)
+            | Phase::Closing { .. } => None,
         })
     }
 
-    fn wait(&mut self, until: Uptime, inode: InodeId, nodes: Vec<NodeId>) {
+    fn wait(&mut self, until: Uptime, inode: InodeId, stuck: Option<Stuck>) {
         if self.files.contains_key(&inode) {
-            self.put(inode, Phase::Waiting { until, nodes });
+            self.put(inode, Phase::Waiting { until, stuck });
         }
     }
 
@@ -465,32 +536,8 @@ impl RecoveryPlanner {
     }
 }
 
-impl Phase {
-    fn finishing(&mut self) -> Option<&mut Finishing> {
-        match self {
-            Self::Finishing(finishing) => Some(finishing),
-            Self::Waiting { .. } | Self::Beginning | Self::Asking(_) | Self::Closing => None,
-        }
-    }
-
-    /// The order that this node is working on.
-    fn order_of(&self, node: NodeId) -> Option<u64> {
-        match self {
-            Self::Asking(asking) => asking.asked.get(&node).copied(),
-            Self::Finishing(finishing) => finishing.ordered.get(&node).copied(),
-            Self::Waiting { .. } | Self::Beginning | Self::Closing => None,
-        }
-    }
-
-    /// When it ends by itself.
-    fn until(&self) -> Option<Uptime> {
-        match self {
-            Self::Waiting { until, .. } => Some(*until),
-            Self::Asking(asking) => Some(asking.until),
-            Self::Finishing(finishing) => Some(finishing.until),
-            Self::Beginning | Self::Closing => None,
-        }
-    }
+fn start(length: u64, value: ChainingValue) -> BlockStart {
+    BlockStart { length, chaining_value: value.to_bytes() }
 }
 
 #[cfg(test)]

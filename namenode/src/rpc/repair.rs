@@ -56,6 +56,15 @@ impl Context {
             balance: Some(status(&view.balance)),
             bytes_per_sec: view.bytes_per_sec,
             drops_waiting: view.stats.drops_waiting as u64,
+            stuck: self.hub.recovery().stuck as u64,
+            stuck_files: view
+                .stuck
+                .iter()
+                .map(|(file, path)| wire::StuckFile {
+                    path: path.clone().unwrap_or_default(),
+                    missing: file.missing.iter().map(|node| self.name(*node)).collect(),
+                })
+                .collect(),
         })
     }
 

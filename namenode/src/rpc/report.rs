@@ -13,7 +13,7 @@ use doldam_proto::wire::replica_event::Kind;
 use tracing::warn;
 
 use crate::engine::cluster::Load;
-use crate::engine::recovery::RecoveredReplica;
+use crate::engine::recovery::{RecoveredReplica, Starts};
 use crate::engine::repair::{Event, OrderEnd};
 
 /// Most volumes of one datanode.
@@ -149,9 +149,14 @@ fn recovered(replica: wire::RecoveredReplica) -> Result<RecoveredReplica, BadMes
     Ok(RecoveredReplica {
         order: replica.order_id,
         block: BlockId(replica.block_id),
+        generation: Generation(replica.generation),
         length: replica.length,
         groups: values.iter().copied().map(ChainingValue).collect(),
         first_root,
+        starts: replica.starts.map(|starts| {
+            let wire::StartsFound { shown, floor, is_replica } = starts;
+            Starts { shown, floor, is_replica }
+        }),
     })
 }
 

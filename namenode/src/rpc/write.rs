@@ -199,8 +199,9 @@ impl Context {
     ) -> Result<wire::FlushResponse, FsError> {
         let (id, client) = request_of(request.request)?;
         self.hub.leases().renew(client, self.hub.now());
-        let wire::FlushRequest { inode_id, length, commits, open, .. } = request;
-        let command = wire::FlushCommand { inode_id, length, commits: commits.clone(), open };
+        let wire::FlushRequest { inode_id, length, commits, open, synced, .. } = request;
+        let told = commits.clone();
+        let command = wire::FlushCommand { inode_id, length, commits: told, open, synced };
         let outcome = self.driver.propose(Some(id), Change::Flush(command)).await?;
         let Some(outcome::Kind::Flush(flushed)) = outcome.kind else {
             return Err(wrong_outcome());

@@ -59,6 +59,19 @@ pub struct RecoverOrder {
     pub file_offset: u64,
     /// Block size of the file.
     pub block_bytes: BlockBytes,
+    /// What readers see: of several copies one that has it is told of.
+    pub shown: Option<BlockStart>,
+    /// What is on stable storage somewhere: if none has the other, a copy that has this is told of.
+    pub floor: Option<BlockStart>,
+}
+
+/// The first bytes of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockStart {
+    /// How many, not 0.
+    pub length: u64,
+    /// What they must lead to.
+    pub chaining_value: ChainingValue,
 }
 
 /// A replica to be made of the start of a block that is there.
@@ -150,7 +163,21 @@ impl TryFrom<wire::RecoverOrder> for RecoverOrder {
             generation: Generation(recover.generation),
             file_offset: recover.file_offset,
             block_bytes,
+            shown: recover.shown.map(TryInto::try_into).transpose()?,
+            floor: recover.floor.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl TryFrom<wire::BlockStart> for BlockStart {
+    type Error = BadMessage;
+
+    fn try_from(start: wire::BlockStart) -> Result<Self, BadMessage> {
+        if !(1..=BLOCK_BYTES_MAX).contains(&start.length) {
+            return Err(BadMessage::new("length", format!("{} is no block's", start.length)));
+        }
+        let chaining_value = ChainingValue(value32("chaining_value", &start.chaining_value)?);
+        Ok(Self { length: start.length, chaining_value })
     }
 }
 
@@ -242,11 +269,20 @@ mod tests {
     fn each_broken_rule_of_a_recovery_names_its_field() {
         let recover =
             wire::RecoverOrder { block_id: 1, block_bytes: 1 << 20, ..Default::default() };
-        assert!(RecoverOrder::try_from(recover).is_ok());
         let field =
             |recover: wire::RecoverOrder| RecoverOrder::try_from(recover).unwrap_err().field;
-        assert_eq!(field(wire::RecoverOrder { block_bytes: 5, ..recover }), "block_bytes");
-        assert_eq!(field(wire::RecoverOrder { file_offset: 5, ..recover }), "file_offset");
+        let known = RecoverOrder::try_from(recover.clone()).unwrap();
+        assert_eq!((known.shown, known.floor), (None, None));
+        assert_eq!(field(wire::RecoverOrder { block_bytes: 5, ..recover.clone() }), "block_bytes");
+        assert_eq!(field(wire::RecoverOrder { file_offset: 5, ..recover.clone() }), "file_offset");
+        let start = wire::BlockStart { length: 7, chaining_value: vec![1; 32].into() };
+        for (length, bytes, name) in [(0, 32, "length"), (7, 31, "chaining_value")] {
+            let wrong = wire::BlockStart { length, chaining_value: vec![1; bytes].into() };
+            let (shown, floor) = (Some(wrong.clone()), Some(start.clone()));
+            assert_eq!(field(wire::RecoverOrder { shown, floor, ..recover.clone() }), name);
+            let (shown, floor) = (Some(start.clone()), Some(wrong));
+            assert_eq!(field(wire::RecoverOrder { shown, floor, ..recover.clone() }), name);
+        }
 
         let chaining_value = bytes::Bytes::from(vec![1; 32]);
         let finish = || wire::FinishOrder {

@@ -3,6 +3,9 @@
 //! A file is as short as was flushed last, as long as its writer came, or anything between once that writer is gone. A
 //! change is *tried* before it is asked for and *done* when it was answered; from the first on it may be seen, from the
 //! second on nothing else. Who looks may see whatever was possible at some time since it asked.
+//!
+//! What was flushed and not synced may be lost when power is lost. Then the file may end anywhere behind what was
+//! synced, or there when it was opened, and nobody may count on what is seen of it until it is closed or flushed again.
 
 use std::rc::Rc;
 
@@ -19,6 +22,10 @@ pub enum Sight {
         bytes: Rc<Vec<u8>>,
         /// Fewer than these are never seen.
         least: usize,
+        /// So many of these survive a loss of power.
+        durable: usize,
+        /// Power was lost: what is seen may be less the next time.
+        is_shaky: bool,
     },
 }
 
@@ -29,6 +36,8 @@ pub struct Seen {
     pub length: usize,
     /// As the cluster says.
     pub digest: blake3::Hash,
+    /// Nobody writes it, nor will it be closed.
+    pub is_closed: bool,
 }
 
 /// A client that writes the file, from its open on.
@@ -38,6 +47,10 @@ pub struct Session {
     /// The bytes of the file with what was written.
     pub bytes: Rc<Vec<u8>>,
     is_shown: bool,
+    /// Bytes that were synced, or there before.
+    durable: usize,
+    /// How often memory had been lost when it wrote last.
+    losses: u64,
 }
 
 /// One path.
@@ -50,20 +63,15 @@ pub struct StreamFile {
     cutting: Vec<usize>,
     /// Who opened it last.
     writer: u64,
-    /// What readers see may be in memory only.
-    is_volatile: bool,
-    /// Memory was lost since something was tried last.
-    lost_since: bool,
-    /// A power loss came while it was volatile.
-    pub may_be_lost: bool,
+    /// How often memory was lost.
+    losses: u64,
 }
 
 impl Default for StreamFile {
     fn default() -> Self {
         let sights = vec![Rc::new(vec![Sight::Absent])];
-        let (is_volatile, lost_since, may_be_lost) = (false, false, false);
         let (sessions, writer, cutting) = (0, 0, Vec::new());
-        Self { sights, sessions, cutting, writer, is_volatile, lost_since, may_be_lost }
+        Self { sights, sessions, cutting, writer, losses: 0 }
     }
 }
 
@@ -71,7 +79,7 @@ impl Sight {
     fn shows(&self, seen: Option<Seen>) -> bool {
         match (self, seen) {
             (Self::Absent, None) => true,
-            (Self::File { bytes, least, .. }, Some(Seen { length, digest })) => {
+            (Self::File { bytes, least, .. }, Some(Seen { length, digest, .. })) => {
                 (*least..=bytes.len()).contains(&length) && blake3::hash(&bytes[..length]) == digest
             }
             (Self::Absent, Some(_)) | (Self::File { .. }, None) => false,
@@ -112,7 +120,8 @@ impl StreamFile {
         }
     }
 
-    /// Who asked at `since` saw this; returns the bytes. It never becomes less.
+    /// Who asked at `since` saw this; returns the bytes. It never becomes less, unless power was lost before it was
+    /// closed.
     ///
     /// # Errors
     /// If that was never possible.
@@ -131,10 +140,16 @@ impl StreamFile {
             let mut sights = self.possible().to_vec();
             for sight in &mut sights {
                 // The others stay: what was tried may still come.
-                if let Sight::File { bytes: of, least, .. } = sight
+                if let Sight::File { bytes: of, least, durable, is_shaky, .. } = sight
                     && of.get(..length) == Some(&bytes[..])
                 {
-                    *least = length.max(*least);
+                    let is_closed = seen.is_some_and(|seen| seen.is_closed);
+                    if is_closed {
+                        (*durable, *is_shaky) = (length.max(*durable), false);
+                    }
+                    if !*is_shaky {
+                        *least = length.max(*least);
+                    }
                 }
             }
             self.set(sights);
@@ -144,7 +159,7 @@ impl StreamFile {
 
     /// A new file was opened, which nobody sees yet.
     pub fn opened_new(&mut self) -> Session {
-        self.opened(Rc::default())
+        self.opened(Rc::default(), 0)
     }
 
     /// The file was opened to be written on, and seen then: until it is flushed it is just this.
@@ -153,15 +168,16 @@ impl StreamFile {
     /// If that was not possible at `since`.
     pub fn opened_behind(&mut self, since: usize, seen: Seen) -> Result<Session, String> {
         let bytes = Rc::new(self.saw(since, Some(seen))?);
-        let session = self.opened(Rc::clone(&bytes));
-        self.set(vec![Sight::File { session: session.number, bytes, least: seen.length }]);
+        let session = self.opened(bytes, seen.length);
+        self.set(vec![session.sight()]);
         Ok(session)
     }
 
-    fn opened(&mut self, bytes: Rc<Vec<u8>>) -> Session {
+    fn opened(&mut self, bytes: Rc<Vec<u8>>, durable: usize) -> Session {
         self.sessions += 1;
         self.writer = self.sessions;
-        Session { number: self.sessions, bytes, is_shown: false }
+        let (number, losses) = (self.sessions, self.losses);
+        Session { number, bytes, is_shown: false, durable, losses }
     }
 
     /// Somebody else has opened it since: what `session` does has no effect any more.
@@ -172,6 +188,9 @@ impl StreamFile {
     /// More is about to be written.
     pub fn writes(&mut self, session: &mut Session, more: &[u8]) {
         Rc::make_mut(&mut session.bytes).extend_from_slice(more);
+        if !more.is_empty() {
+            session.losses = self.losses;
+        }
         if session.is_shown && !self.is_over(session) {
             let mut sights = self.possible().to_vec();
             for sight in &mut sights {
@@ -191,8 +210,6 @@ impl StreamFile {
         if self.is_over(session) {
             return;
         }
-        self.is_volatile = true;
-        self.lost_since = false;
         if !session.is_shown {
             session.is_shown = true;
             let mut sights = self.possible().to_vec();
@@ -201,22 +218,19 @@ impl StreamFile {
         }
     }
 
-    /// That was done; `is_durable` if a power loss of every node does no harm to it.
-    pub fn done(&mut self, session: &Session, is_durable: bool) {
+    /// That was done; `is_durable` if a power loss of every node does no harm to it. Else it is as if memory had been
+    /// lost after it, if that was since something was written last: a flush of what was sent before asks no datanode.
+    pub fn done(&mut self, session: &mut Session, is_durable: bool) {
+        if is_durable {
+            session.durable = session.bytes.len();
+        }
         if self.is_over(session) {
             return; // It was, and the answer was late: then who opened it since has seen it.
         }
-        let was_ours = self.possible().iter().all(|sight| match sight {
-            Sight::Absent => false,
-            Sight::File { session: of, .. } => *of == session.number,
-        });
-        if is_durable {
-            self.is_volatile = false;
-        }
-        if !was_ours {
-            self.may_be_lost = self.lost_since && !is_durable; // It is another file now.
-        }
         self.set(vec![session.sight()]);
+        if session.losses != self.losses {
+            self.may_be_less();
+        }
     }
 
     /// The file is about to be cut: that may happen at any time from now on.
@@ -235,22 +249,30 @@ impl StreamFile {
         }
     }
 
-    /// It was deleted.
-    pub fn was_deleted(&mut self) {
-        self.set(vec![Sight::Absent]);
-    }
-
     /// Some node lost power, or what it had in memory only.
     pub fn memory_lost(&mut self) {
-        self.lost_since = true;
-        self.may_be_lost |= self.is_volatile;
+        self.losses += 1;
+        self.may_be_less();
+    }
+
+    fn may_be_less(&mut self) {
+        let mut sights = self.possible().to_vec();
+        for sight in &mut sights {
+            if let Sight::File { least, durable, is_shaky, .. } = sight
+                && *durable < *least
+            {
+                (*least, *is_shaky) = (*durable, true);
+            }
+        }
+        self.set(sights);
     }
 }
 
 impl Session {
     fn sight(&self) -> Sight {
         let (bytes, least) = (Rc::clone(&self.bytes), self.bytes.len());
-        Sight::File { session: self.number, bytes, least }
+        let (session, durable, is_shaky) = (self.number, self.durable, false);
+        Sight::File { session, bytes, least, durable, is_shaky }
     }
 }
 
@@ -261,7 +283,8 @@ fn cut_to(sights: &[Sight], length: usize) -> Vec<Sight> {
             && let Some(bytes) = bytes.get(..length)
         {
             let bytes = Rc::new(bytes.to_vec());
-            let sight = Sight::File { session: *session, bytes, least: length };
+            let (session, is_shaky) = (*session, false);
+            let sight = Sight::File { session, bytes, least: length, durable: length, is_shaky };
             if !cut.contains(&sight) {
                 cut.push(sight);
             }
@@ -273,8 +296,8 @@ fn cut_to(sights: &[Sight], length: usize) -> Vec<Sight> {
 fn told(sight: &Sight) -> String {
     match sight {
         Sight::Absent => "nothing".to_owned(),
-        Sight::File { session, bytes, least } => {
-            format!("{least}..={} bytes of session {session}", bytes.len())
+        Sight::File { session, bytes, least, durable, .. } => {
+            format!("{least}..={} bytes of session {session}, {durable} synced", bytes.len())
         }
     }
 }
@@ -284,7 +307,7 @@ mod tests {
     use super::*;
 
     fn seen(bytes: &[u8]) -> Seen {
-        Seen { length: bytes.len(), digest: blake3::hash(bytes) }
+        Seen { length: bytes.len(), digest: blake3::hash(bytes), is_closed: false }
     }
 
     #[test]
@@ -295,7 +318,7 @@ mod tests {
         assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was not flushed");
         let before = file.moment();
         file.tries(&mut session);
-        file.done(&session, false);
+        file.done(&mut session, false);
         file.writes(&mut session, b"def");
         assert!(file.saw(file.moment(), None).is_err());
         assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err());
@@ -311,17 +334,17 @@ mod tests {
         let mut session = file.opened_new();
         file.writes(&mut session, b"abc");
         file.tries(&mut session);
-        file.done(&session, true);
+        file.done(&mut session, true);
         let now = file.moment();
         let mut other = file.opened_behind(now, seen(b"abc")).unwrap();
         file.writes(&mut other, b"d");
         assert!(file.saw(file.moment(), Some(seen(b"abcd"))).is_err());
         file.tries(&mut session);
-        file.done(&session, true);
+        file.done(&mut session, true);
         file.saw(file.moment(), Some(seen(b"abc"))).unwrap();
         file.tries(&mut other);
         file.saw(file.moment(), Some(seen(b"abcd"))).unwrap();
-        file.done(&other, false);
+        file.done(&mut other, false);
         assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was longer");
     }
 
@@ -331,13 +354,54 @@ mod tests {
         let mut session = file.opened_new();
         file.writes(&mut session, b"abc");
         file.tries(&mut session);
-        file.done(&session, true);
+        file.done(&mut session, true);
         file.cuts(1);
         let before = file.moment();
         file.saw(before, Some(seen(b"a"))).unwrap();
         file.saw(before, Some(seen(b"abc"))).unwrap();
         assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err());
         file.ends_cut(1, Some(file.moment()));
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err());
+    }
+
+    #[test]
+    fn what_was_flushed_may_be_lost_with_the_power_and_what_was_synced_may_not() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.tries(&mut session);
+        file.done(&mut session, true);
+        file.writes(&mut session, b"def");
+        file.tries(&mut session);
+        file.done(&mut session, false);
+        assert!(file.saw(file.moment(), Some(seen(b"abcde"))).is_err());
+        file.memory_lost();
+        for bytes in [&b"abcdef"[..], b"abc", b"abcd"] {
+            file.saw(file.moment(), Some(seen(bytes))).unwrap();
+        }
+        assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err(), "it was synced");
+        assert!(file.saw(file.moment(), Some(seen(b"abx"))).is_err());
+        file.saw(file.moment(), Some(Seen { is_closed: true, ..seen(b"abcd") })).unwrap();
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it was closed longer");
+        file.memory_lost();
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err());
+    }
+
+    #[test]
+    fn what_was_flushed_again_after_a_loss_is_there_until_the_next() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.tries(&mut session);
+        file.memory_lost();
+        file.done(&mut session, false);
+        file.saw(file.moment(), Some(seen(b""))).unwrap();
+        file.tries(&mut session);
+        file.done(&mut session, false);
+        file.saw(file.moment(), Some(seen(b"ab"))).unwrap();
+        file.writes(&mut session, b"d");
+        file.tries(&mut session);
+        file.done(&mut session, false);
         assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err());
     }
 }

@@ -87,6 +87,10 @@ fn check_block(
     if block.open.as_ref().is_some_and(|open| open.generation != newest(block)) {
         wrong("has an open generation that is not the newest");
     }
+    let flushed = block.flushed.as_ref().map(|flushed| flushed.length);
+    if block.synced.as_ref().is_some_and(|synced| flushed.is_none_or(|it| synced.length > it)) {
+        wrong("has more on stable storage than readers see");
+    }
     if nodes.iter().any(|node| *node == 0 || *node >= state.counters.next_node) {
         wrong("has a node that never registered");
     }

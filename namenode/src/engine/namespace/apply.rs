@@ -5,7 +5,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{Command, Outcome};
 
-use super::draft::Draft;
+use super::draft::{Draft, Finished};
 use super::requests::Request;
 use super::{
     Applied, NamespaceError, append, attributes, block, complete, create, delete, flush, format,
@@ -17,7 +17,7 @@ use crate::engine::tables::{Changes, StoreError, Tables};
 ///
 /// The same command in the same state always gives the same outcome and the same changes. A command
 /// with a request id that was applied before gives the outcome it had then, without its `dropped`
-/// and `touched_blocks`, and changes nothing. A command from the journal that is refused does not
+/// and the blocks to be looked at, and changes nothing. A command from the journal that is refused does not
 /// fit this state: the caller must not go on.
 ///
 /// # Errors
@@ -49,14 +49,12 @@ fn decide(tables: &dyn Tables, command: &Command) -> Result<(Outcome, Changes), 
     let client = request.as_ref().map(|request| request.client);
     let mut draft = Draft::new(tables, command.time_ms, client)?;
     let kind = dispatch(&mut draft, change)?;
-    let mut outcome = Outcome { kind: Some(kind), dropped: Vec::new(), touched_blocks: Vec::new() };
+    let outcome = Outcome { kind: Some(kind), ..Outcome::default() };
     if let Some(request) = &request {
         requests::remember(&mut draft, request, &outcome)?;
     }
-    let (changes, dropped, touched_blocks) = draft.finish();
-    outcome.dropped = dropped;
-    outcome.touched_blocks = touched_blocks;
-    Ok((outcome, changes))
+    let Finished { changes, dropped, touched_blocks, late_commits } = draft.finish();
+    Ok((Outcome { dropped, touched_blocks, late_commits, ..outcome }, changes))
 }
 
 fn dispatch(draft: &mut Draft<'_>, change: &Change) -> Result<Kind, NamespaceError> {

@@ -3,6 +3,7 @@
 use doldam_proto::FsError;
 use doldam_proto::digest::FileDigest;
 use doldam_proto::digest::file::FileTree;
+use doldam_proto::id::BlockId;
 use doldam_proto::limits::FILE_BLOCKS_MAX;
 use doldam_proto::wire::BlockRecord;
 
@@ -57,6 +58,7 @@ pub(super) fn settle(
                 let commit = open.and_then(|open| open.commit.clone());
                 let gone = || damaged(Table::Blocks, "a commit that waited is gone");
                 let commit = commit.ok_or_else(gone)?;
+                draft.committed_late(BlockId(before.block_id));
                 BlockRecord { flushed: None, ..promoted(draft, &before, &commit) }
             }
         };

@@ -22,6 +22,18 @@ pub(super) struct Draft<'a> {
     counters_before: CountersRecord,
     dropped: Vec<DroppedReplica>,
     touched: BTreeSet<BlockId>,
+    late_commits: BTreeSet<BlockId>,
+}
+
+/// What a command came to.
+pub(super) struct Finished {
+    pub(super) changes: Changes,
+    /// Replicas to drop.
+    pub(super) dropped: Vec<DroppedReplica>,
+    /// Blocks to look at.
+    pub(super) touched_blocks: Vec<u64>,
+    /// Blocks to look at in any case.
+    pub(super) late_commits: Vec<u64>,
 }
 
 impl<'a> Draft<'a> {
@@ -40,6 +52,7 @@ impl<'a> Draft<'a> {
             counters_before: counters,
             dropped: Vec::new(),
             touched: BTreeSet::new(),
+            late_commits: BTreeSet::new(),
         })
     }
 
@@ -121,6 +134,11 @@ impl<'a> Draft<'a> {
         self.touched.insert(block);
     }
 
+    /// Notes that a commit came into force that nobody looks at who told of it.
+    pub(super) fn committed_late(&mut self, block: BlockId) {
+        self.late_commits.insert(block);
+    }
+
     /// Notes that the names in a directory changed.
     pub(super) fn touch_directory(&mut self, id: InodeId) -> Result<(), NamespaceError> {
         let mut record = inodes::require(&self.set, id)?;
@@ -132,11 +150,16 @@ impl<'a> Draft<'a> {
     }
 
     /// The changes, the replicas to drop and the blocks to look at.
-    pub(super) fn finish(mut self) -> (Changes, Vec<DroppedReplica>, Vec<u64>) {
+    pub(super) fn finish(mut self) -> Finished {
         if self.counters != self.counters_before {
             meta::put_counters(&mut self.set, &self.counters);
         }
-        let touched = self.touched.into_iter().map(|block| block.0).collect();
-        (self.set.into_changes(), self.dropped, touched)
+        let ids = |blocks: BTreeSet<BlockId>| blocks.into_iter().map(|block| block.0).collect();
+        Finished {
+            changes: self.set.into_changes(),
+            dropped: self.dropped,
+            touched_blocks: ids(self.touched),
+            late_commits: ids(self.late_commits),
+        }
     }
 }

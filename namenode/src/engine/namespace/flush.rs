@@ -27,7 +27,7 @@ pub(super) fn flush(draft: &mut Draft<'_>, command: &FlushCommand) -> Result<Kin
     commit_all(draft, &write, &command.commits)?;
     if let Some(open) = &command.open {
         let open = BlockCommit::try_from(open.clone()).map_err(FsError::from)?;
-        note_open(draft, &write, &open)?;
+        note_open(draft, &write, &open, command.synced)?;
     }
     check_length(&write, command.length)?;
     let content = settle(draft, &write, command.length, Purpose::Flush)?;
@@ -58,12 +58,13 @@ pub(super) fn flush(draft: &mut Draft<'_>, command: &FlushCommand) -> Result<Kin
     Ok(Kind::Flush(FlushOutcome { status: Some(status.into()) }))
 }
 
-/// Notes how far the block is that is being written. Who has an older part of it, and is no longer written to, drops
-/// that.
+/// Notes how far the block is that is being written, and whether that is on stable storage. Who has an older part of
+/// it, and is no longer written to, drops that; not what is on stable storage until more is.
 fn note_open(
     draft: &mut Draft<'_>,
     write: &Write,
     open: &BlockCommit,
+    is_synced: bool,
 ) -> Result<(), NamespaceError> {
     let (index, before) = own_block(draft, write, open.id, open.generation)?;
     let Some(writing) = in_progress(&before) else {
@@ -79,12 +80,17 @@ fn note_open(
         let why = format!("datanode {node} is not written to");
         return Err(mismatch_of(open, why).into());
     }
-    let was_flushed = before.flushed.as_ref().map_or(&[][..], |flushed| &flushed.nodes);
-    let others: Vec<u32> = was_flushed
-        .iter()
-        .filter(|node| !wire.node_ids.contains(node) && !writing.targets.contains(node))
-        .copied()
-        .collect();
+    let synced = before.synced.as_ref().map_or(&[][..], |synced| &synced.nodes);
+    let stays = |node: &u32| {
+        wire.node_ids.contains(node)
+            || writing.targets.contains(node)
+            || (!is_synced && synced.contains(node))
+    };
+    let mut others = before.flushed.as_ref().map_or(Vec::new(), |flushed| flushed.nodes.clone());
+    others.extend_from_slice(synced);
+    others.sort_unstable();
+    others.dedup();
+    others.retain(|node| !stays(node));
     drop_written(draft, &before, newest(&before) - 1, &others);
     let flushed = FlushedBlock {
         generation: wire.generation,
@@ -93,7 +99,8 @@ fn note_open(
         root_value: wire.root_value,
         nodes: wire.node_ids,
     };
-    let after = BlockRecord { flushed: Some(flushed), ..before };
+    let synced = if is_synced { Some(flushed.clone()) } else { before.synced.clone() };
+    let after = BlockRecord { flushed: Some(flushed), synced, ..before };
     blocks::put(&mut draft.set, write.id, index, &after);
     Ok(())
 }

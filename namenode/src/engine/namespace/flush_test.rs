@@ -8,7 +8,7 @@ use doldam_proto::wire::{CreateCommand, FlushCommand, SetReplicationCommand};
 use super::view::Standing;
 use super::world::{
     BLOCK, World, commit, commit_blocks, commit_of, complete, create_command, created, delete,
-    flush, rename, without_why,
+    flush, recover, rename, sync, without_why,
 };
 
 fn wrong(field: &str) -> FsError {
@@ -37,6 +37,7 @@ fn a_flush_shows_the_file_and_the_write_goes_on() {
         length: BLOCK + 7,
         commits: vec![commit(1, 0, BLOCK, &[1, 2])],
         open: Some(commit(2, 1, 7, &[2])),
+        synced: false,
     });
     assert!(matches!(world.request(1, more.clone()), Err(FsError::BlockMismatch { block: 2, .. })));
     world.allocate(1, write.inode_id, 1);
@@ -160,4 +161,30 @@ fn a_deleted_file_is_written_no_longer_and_nothing_of_it_stays() {
         assert_eq!(refused, FsError::LeaseLost { inode: write.inode_id });
         world.assert_empty();
     }
+}
+
+#[test]
+fn what_a_sync_told_is_kept_by_who_has_it_until_the_next_one() {
+    let mut world = World::new();
+    let write = world.create(1, "/f");
+    let inode = write.inode_id;
+    world.request(1, sync(inode, 9, commit(1, 0, 9, &[1, 2]))).unwrap();
+    // Both are lost one after the other; what 3 and 4 got from them is in their memory only.
+    world.request(1, recover(inode, 1, 1, 12, (1, &[2, 3]))).unwrap();
+    world.request(1, flush(inode, 12, Some(commit_of(2, 1, 0, 12, &[2, 3])))).unwrap();
+    let outcome = world.request(1, recover(inode, 1, 2, 12, (1, &[3, 4]))).unwrap();
+    assert_eq!(outcome.dropped, []);
+    let flushed = flush(inode, 13, Some(commit_of(3, 1, 0, 13, &[3, 4])));
+    assert_eq!(world.request(1, flushed).unwrap().dropped, [], "power may be lost now");
+    for (node, generation) in [(1, 1), (2, 1), (2, 2)] {
+        assert_eq!(world.standing(node, 1, generation, 0), Standing::BeingWritten);
+    }
+    let outcome = world.request(1, sync(inode, 13, commit_of(3, 1, 0, 13, &[3, 4]))).unwrap();
+    let dropped: Vec<(u32, u64)> =
+        outcome.dropped.iter().map(|each| (each.node_id, each.generation)).collect();
+    assert_eq!(dropped, [(1, 2), (1, 1), (2, 2), (2, 1)]);
+    assert_eq!(world.standing(1, 1, 1, 0), Standing::Unowned);
+    let last = vec![commit_of(3, 1, 0, 14, &[4])];
+    let outcome = world.request(1, complete(inode, 14, last)).unwrap();
+    assert!(outcome.dropped.iter().any(|each| (each.node_id, each.generation) == (3, 3)));
 }

@@ -2,7 +2,8 @@
 //!
 //! A block that was never finished has its generation and targets in its record; one that is appended to or cut
 //! keeps its committed state and has them in `open` beside it. What readers see is the committed state, or
-//! `flushed` if that is there. Generations are handed out once: [`newest`] counts them.
+//! `flushed` if that is there. What of that is on stable storage is `synced`, or what was committed before. Generations
+//! are handed out once: [`newest`] counts them.
 
 use doldam_proto::digest::{BlockDigest, ChainingValue, FileDigest};
 use doldam_proto::id::{BlockId, Generation};
@@ -147,7 +148,7 @@ impl Seen<'_> {
 /// Whether what `node` holds of a block that it has not in its set may still be needed: it is being written, or
 /// readers see it. `generation` is not the committed one.
 pub(super) fn is_in_use(block: &BlockRecord, node: u32, generation: u64) -> bool {
-    let is_flushed = block.flushed.as_ref().is_some_and(|flushed| flushed.nodes.contains(&node));
+    let is_flushed = has_flushed(block, node);
     match &block.open {
         // Until the new generation is in force, what is flushed under it is nowhere else.
         Some(open) => {
@@ -158,6 +159,12 @@ pub(super) fn is_in_use(block: &BlockRecord, node: u32, generation: u64) -> bool
         // An older one is what a new pipeline takes over.
         None => generation == block.generation || block.replicas.contains(&node) || is_flushed,
     }
+}
+
+/// Whether a node has what readers see of an open block, or what of it is on stable storage.
+pub(super) fn has_flushed(block: &BlockRecord, node: u32) -> bool {
+    let mut parts = block.flushed.iter().chain(&block.synced);
+    parts.any(|part| part.nodes.contains(&node))
 }
 
 /// Drops what `nodes` have of a block under generations that were being written, up to `newest`.
@@ -190,6 +197,18 @@ pub(super) fn writing_nodes(block: &BlockRecord) -> Vec<u32> {
         None => {}
     }
     take(block.flushed.as_ref().map_or(&[], |flushed| &flushed.nodes));
+    take(block.synced.as_ref().map_or(&[], |synced| &synced.nodes));
+    nodes
+}
+
+/// Every node that may have what readers see of a block that is flushed: those that told so, and those that were
+/// written to since.
+pub(super) fn may_have_flushed(block: &BlockRecord) -> Vec<u32> {
+    let mut nodes = in_progress(block).map_or(Vec::new(), |writing| writing.targets.to_vec());
+    let Some(flushed) = &block.flushed else { return nodes };
+    let more = flushed.nodes.iter().filter(|node| !nodes.contains(node));
+    let more: Vec<u32> = more.copied().collect();
+    nodes.extend(more);
     nodes
 }
 
@@ -210,7 +229,7 @@ pub(super) fn close_open(draft: &mut Draft<'_>, block: &BlockRecord) -> BlockRec
     if block.open.is_some() {
         drop_written(draft, block, newest(block), &writing_nodes(block));
     }
-    BlockRecord { open: None, flushed: None, ..block.clone() }
+    BlockRecord { open: None, flushed: None, synced: None, ..block.clone() }
 }
 
 /// The record once `commit` is in force: it is what is committed, and what was before is dropped.
@@ -238,6 +257,7 @@ pub(super) fn promoted(
         bad_replicas: Vec::new(),
         committed: true,
         open: None,
+        synced: None,
         ..before.clone()
     }
 }

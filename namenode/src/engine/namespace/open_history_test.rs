@@ -1,6 +1,7 @@
 //! Random histories of files that are visible and being written: what readers see of a file changes only by what
-//! makes it visible, never becomes shorter but by a cut, and is as it was when a write comes to nothing. The world
-//! checks every invariant, every drop and every retry on the way, and in the end nothing is left of anything.
+//! makes it visible, never becomes shorter but by a cut or when its end is lost, then never shorter than what was
+//! synced or closed, and is as it was when a write comes to nothing. The world checks every invariant, every drop and
+//! every retry on the way, and in the end nothing is left of anything.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use proptest::sample::Index;
 
 use super::lease::find_write;
 use super::open_block::in_progress;
-use super::view::{self, WalkCursor};
+use super::view::{self, Floor, Recovering, WalkCursor};
 use super::world::{
     BLOCK, World, allocate, append_command, client_id, commit_blocks, commit_of, complete,
     create_command, delete, path, recover, rename,
@@ -31,11 +32,12 @@ enum Op {
     Allocate { write: Index, index: u32 },
     Commit { write: Index, index: u32, length: u64 },
     Recover { write: Index, index: u32, keep: bool },
-    Flush { write: Index, open: Option<u64> },
+    Flush { write: Index, open: Option<u64>, is_synced: bool },
     Complete { write: Index },
     Abandon { write: Index },
     Begin { write: Index },
     Finish { write: Index, more: u64 },
+    Lose { write: Index, more: u64 },
     Expire { client: u8 },
     Rename { from: u8, to: u8 },
     Delete { name: u8 },
@@ -62,12 +64,13 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(write, index, length)| Op::Commit { write, index, length }),
         3 => (write(), 0..4_u32, any::<bool>())
             .prop_map(|(write, index, keep)| Op::Recover { write, index, keep }),
-        8 => (write(), prop::option::weighted(0.8, length()))
-            .prop_map(|(write, open)| Op::Flush { write, open }),
+        8 => (write(), prop::option::weighted(0.8, length()), any::<bool>())
+            .prop_map(|(write, open, is_synced)| Op::Flush { write, open, is_synced }),
         4 => write().prop_map(|write| Op::Complete { write }),
         1 => write().prop_map(|write| Op::Abandon { write }),
         2 => write().prop_map(|write| Op::Begin { write }),
         4 => (write(), 0..30_u64).prop_map(|(write, more)| Op::Finish { write, more }),
+        4 => (write(), 0..12_u64).prop_map(|(write, more)| Op::Lose { write, more }),
         1 => (1..3_u8).prop_map(|client| Op::Expire { client }),
         1 => (name(), name()).prop_map(|(from, to)| Op::Rename { from, to }),
         1 => name().prop_map(|name| Op::Delete { name }),
@@ -85,6 +88,8 @@ struct History {
     world: World,
     /// All that were ever begun: client and inode.
     writes: Vec<(u8, u64)>,
+    /// Bytes of each file that were synced, or there when it was closed.
+    durable: BTreeMap<InodeId, u64>,
 }
 
 /// What a change may do to what readers see of one file.
@@ -92,6 +97,8 @@ enum May {
     Nothing,
     /// It shows so many bytes.
     Show(InodeId, u64),
+    /// It shows so many bytes, and others are lost.
+    Lose(InodeId, u64),
     /// It ends the write of a file that may become longer, or of all.
     Lengthen(Option<InodeId>),
 }
@@ -163,12 +170,34 @@ impl History {
                     assert_eq!(length, *bytes, "{op:?}");
                     assert!(length >= if was_untouched { least } else { *length_before }, "{op:?}");
                 }
+                May::Lose(lost, bytes) if *lost == inode => {
+                    assert_eq!(length, *bytes, "{op:?}");
+                    assert!(length >= self.durable[&inode], "{op:?}");
+                }
                 May::Lengthen(of) if of.is_none_or(|of| of == inode) && !was_untouched => {
                     assert!(length >= *length_before, "{op:?}");
                 }
-                May::Show(..) | May::Lengthen(_) | May::Nothing => {
+                May::Show(..) | May::Lose(..) | May::Lengthen(_) | May::Nothing => {
                     assert!(is_same, "{op:?} {inode}");
                 }
+            }
+        }
+        self.note_durable(op, &may, &opened);
+    }
+
+    fn note_durable(&mut self, op: &Op, may: &May, opened: &BTreeMap<InodeId, (bool, u64)>) {
+        let is_synced =
+            matches!(op, Op::Flush { is_synced: true, open: Some(_), .. } | Op::Complete { .. });
+        for (inode, (length, _)) in self.shown() {
+            let known = self.durable.entry(inode).or_default();
+            let is_shown = matches!(may, May::Show(shown, _) if *shown == inode);
+            let is_closed = find_write(&self.world.tables, inode).unwrap().is_none();
+            if is_closed || (is_shown && is_synced) {
+                *known = length;
+            } else if let Some((true, least)) = opened.get(&inode)
+                && is_shown
+            {
+                *known = *least.min(known); // What was cut off is gone.
             }
         }
     }
@@ -209,6 +238,7 @@ impl History {
             | Op::Abandon { write }
             | Op::Begin { write }
             | Op::Finish { write, .. }
+            | Op::Lose { write, .. }
             | Op::MarkBad { write, .. } => {
                 if let Some((client, inode)) = pick(write) {
                     return self.write(op, client, inode);
@@ -249,24 +279,13 @@ impl History {
                 let commits = vec![part(&block, *length)];
                 _ = self.world.request(client, commit_blocks(inode_id, commits));
             }
-            Op::Recover { index, keep, .. } => {
-                let Some((_, block)) = self.of_write(*index, inode_id) else { return May::Nothing };
-                let id = BlockId(block.block_id);
-                let writing = view::writing_block(&self.world.tables, inode, id).unwrap();
-                let Some(writing) = writing else { return May::Nothing };
-                let first = if *keep { writing.targets.first() } else { writing.holders.first() };
-                let other = (1..=4).rev().find(|node| Some(*node) != first.map(|first| first.0));
-                let targets: Vec<u32> = first.map(|node| node.0).into_iter().chain(other).collect();
-                let length = if *keep { writing.floor.max(30) } else { writing.floor };
-                let holders = usize::from(first.is_some());
-                let change = recover(inode_id, id.0, 1, length, (holders, &targets));
-                _ = self.world.request(client, change);
-            }
-            Op::Flush { open: so_far, .. } => {
+            Op::Recover { index, keep, .. } => self.recover(client, inode_id, *index, *keep),
+            Op::Flush { open: so_far, is_synced, .. } => {
                 let (open, before) = self.open(inode_id);
                 let open = open.zip(*so_far).map(|(open, length)| part(&open, length));
                 let length = before + open.as_ref().map_or(0, |open| open.length);
-                let command = FlushCommand { inode_id, length, commits: vec![], open };
+                let synced = *is_synced;
+                let command = FlushCommand { inode_id, length, commits: vec![], open, synced };
                 if self.world.request(client, Change::Flush(command)).is_ok() {
                     return May::Show(inode, length);
                 }
@@ -294,9 +313,13 @@ impl History {
                 let generation = what.generation.0;
                 let nodes = [what.nodes[0].0];
                 let block = Some(commit_of(generation, what.block.0, index, length, &nodes));
-                let command = FinishRecoveryCommand { inode_id, block };
+                let command = FinishRecoveryCommand { inode_id, block, ..Default::default() };
                 self.world.own(Change::FinishRecovery(command)).unwrap();
                 return May::Show(inode, what.file_offset + length);
+            }
+            Op::Lose { more, .. } => {
+                let what = view::recovering(&self.world.tables, inode).unwrap();
+                return what.map_or(May::Nothing, |what| self.lose(&what, *more));
             }
             Op::MarkBad { node, .. } => {
                 let Some((_, block)) = self.of_write(0, inode_id) else { return May::Nothing };
@@ -307,6 +330,50 @@ impl History {
             other => panic!("{other:?} is of no write"),
         }
         May::Nothing
+    }
+
+    /// The pipeline of a block breaks: it goes on behind what is flushed, or what all have.
+    fn recover(&mut self, client: u8, inode_id: u64, index: u32, keep: bool) {
+        let Some((_, block)) = self.of_write(index, inode_id) else { return };
+        let id = BlockId(block.block_id);
+        let writing = view::writing_block(&self.world.tables, InodeId(inode_id), id).unwrap();
+        let Some(writing) = writing else { return };
+        let first = if keep { writing.targets.first() } else { writing.holders.first() };
+        let other = (1..=4).rev().find(|node| Some(*node) != first.map(|first| first.0));
+        let targets: Vec<u32> = first.map(|node| node.0).into_iter().chain(other).collect();
+        let length = if keep { writing.floor.max(30) } else { writing.floor };
+        let holders = usize::from(first.is_some());
+        let change = recover(inode_id, id.0, 1, length, (holders, &targets));
+        _ = self.world.request(client, change);
+    }
+
+    /// The end of a file is lost, down to `more` bytes behind what is on stable storage.
+    fn lose(&mut self, what: &Recovering, more: u64) -> May {
+        let index = (what.file_offset / BLOCK) as u32;
+        let (generation, floor) = (what.generation.0, what.floor.length());
+        let part = |length| commit_of(generation, what.block.0, index, length, &[what.nodes[0].0]);
+        let finish = |block, lost| {
+            let inode_id = what.inode.0;
+            Change::FinishRecovery(FinishRecoveryCommand { inode_id, block, lost, generation })
+        };
+        let mut refused = vec![finish(None, false)];
+        if floor > 1 {
+            refused.push(finish(Some(part(floor - 1)), true));
+        }
+        if what.length > 1 {
+            refused.push(finish(Some(part(what.length - 1)), false));
+        }
+        let may_vanish = matches!(what.floor, Floor::Nothing | Floor::Committed { .. });
+        if !may_vanish {
+            refused.push(finish(None, true));
+        }
+        for change in refused {
+            assert!(self.world.own(change.clone()).is_err(), "{change:?} {what:?}");
+        }
+        let length = (floor + more).min(BLOCK);
+        let block = (!may_vanish || more > 0).then(|| part(length));
+        self.world.own(finish(block, true)).unwrap();
+        May::Lose(what.inode, what.file_offset + length)
     }
 
     fn end(&mut self, any_write: Index) {
@@ -332,7 +399,11 @@ proptest! {
         ops in prop::collection::vec(op(), 1..80),
         any_write in any::<Index>(),
     ) {
-        let mut history = History { world: World::new(), writes: vec![] };
+        let mut history = History {
+            world: World::new(),
+            writes: vec![],
+            durable: BTreeMap::new(),
+        };
         for op in &ops {
             history.step(op);
         }

@@ -9,13 +9,15 @@ use super::NamespaceError;
 use super::block::{check_targets, mismatch, own_block};
 use super::draft::Draft;
 use super::lease::{Write, require_write};
-use super::open_block::{drop_written, floor, floor_holders, in_progress, newest, renew};
+use super::open_block::{
+    drop_written, floor, floor_holders, has_flushed, in_progress, newest, renew,
+};
 use super::resolve::ascend;
 use crate::engine::records::blocks;
 
 /// Hands out the next generation of a block that is being written, to go on behind `length` bytes that `holders` have.
 ///
-/// Who is no longer written to drops its part, unless readers see it.
+/// Who is no longer written to drops its part, unless readers see it or it is on stable storage.
 pub(super) fn recover_block(
     draft: &mut Draft<'_>,
     command: &RecoverBlockCommand,
@@ -31,10 +33,7 @@ pub(super) fn recover_block(
         let more: Vec<u32> = more.copied().collect();
         flushed.nodes.extend(more);
     }
-    let stays = |node: &u32| {
-        command.targets.contains(node)
-            || after.flushed.as_ref().is_some_and(|flushed| flushed.nodes.contains(node))
-    };
+    let stays = |node: &u32| command.targets.contains(node) || has_flushed(&after, *node);
     let before_targets = in_progress(&before).map_or(&[][..], |writing| writing.targets);
     let left: Vec<u32> = before_targets.iter().filter(|node| !stays(node)).copied().collect();
     drop_written(draft, &before, newest(&before), &left);

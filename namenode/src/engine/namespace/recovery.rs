@@ -4,6 +4,9 @@
 //! committed in order, and with what the datanodes turn out to have of the block that was being written: until that is
 //! known the namenode itself holds the lease, as the client [`NAMENODE`], so that the durable state says which
 //! files wait for it.
+//!
+//! It never ends before what readers saw, unless that is *lost*: everybody who may have it was asked, and has it not.
+//! Then it ends where it is known to be on stable storage, or behind that.
 
 use doldam_proto::FsError;
 use doldam_proto::block::BlockCommit;
@@ -16,12 +19,12 @@ use doldam_proto::wire::{
 
 use super::NamespaceError;
 use super::aside::{is_aside, put_back};
-use super::block::{commit_all, mismatch_of, own_block, remove};
+use super::block::{commit_all, mismatch, mismatch_of, own_block, remove};
 use super::complete::close;
 use super::content::{Purpose, settle};
 use super::draft::Draft;
 use super::lease::{Write, find_write, release};
-use super::open_block::{close_open, in_progress, renew, writing_nodes};
+use super::open_block::{close_open, in_progress, may_have_flushed, renew, writing_nodes};
 use crate::engine::records::{CONTINUE, blocks, damaged, inodes, leases};
 use crate::engine::tables::{StoreError, Table};
 
@@ -57,17 +60,66 @@ pub(super) fn finish(
     let write = find_write(&draft.set, InodeId(command.inode_id))?
         .filter(|write| write.pending.client_id == NAMENODE.0.as_slice())
         .ok_or_else(lost)?;
-    let Some(wire) = &command.block else {
-        let why = "the last block of the file is missing".to_owned();
-        return Err(FsError::InvalidArgument { field: "block".to_owned(), why }.into());
-    };
+    let Some(wire) = &command.block else { return finish_without(draft, write, command) };
     let commit = BlockCommit::try_from(wire.clone()).map_err(FsError::from)?;
     let (index, before) = own_block(draft, &write, commit.id, commit.generation)?;
     if in_progress(&before).is_none_or(|writing| writing.generation != wire.generation) {
         return Err(mismatch_of(&commit, "was recovered otherwise".to_owned()).into());
     }
+    if command.lost {
+        give_up_flush(draft, &write, index, before, &commit)?;
+    }
     commit_all(draft, &write, std::slice::from_ref(wire))?;
+    draft.committed_late(commit.id);
     let length = u64::from(index) * write.file.block_bytes + commit.length;
+    let content = settle(draft, &write, length, Purpose::Close)?;
+    close(draft, write, length, &content)?;
+    Ok(Kind::Recovery(RecoveryOutcome::default()))
+}
+
+/// What readers saw of a block is lost. From here on no more of it is kept than what is on stable storage.
+fn give_up_flush(
+    draft: &mut Draft<'_>,
+    write: &Write,
+    index: u32,
+    before: BlockRecord,
+    commit: &BlockCommit,
+) -> Result<(), NamespaceError> {
+    if let Some(synced) = &before.synced
+        && synced.length == commit.length
+        && synced.chaining_value != commit.chaining_value.to_bytes()
+    {
+        let why = "is on stable storage with other content".to_owned();
+        return Err(mismatch_of(commit, why).into());
+    }
+    let after = BlockRecord { flushed: before.synced.clone(), synced: None, ..before };
+    blocks::put(&mut draft.set, write.id, index, &after);
+    Ok(())
+}
+
+/// Closes a file of which all is lost that was written of its last block, or appended to it.
+fn finish_without(
+    draft: &mut Draft<'_>,
+    write: Write,
+    command: &FinishRecoveryCommand,
+) -> Result<Kind, NamespaceError> {
+    let Some((index, before)) = look(draft, &write)?.open.filter(|_| command.lost) else {
+        let why = "the last block of the file is missing".to_owned();
+        return Err(FsError::InvalidArgument { field: "block".to_owned(), why }.into());
+    };
+    if in_progress(&before).is_none_or(|writing| writing.generation != command.generation) {
+        return Err(mismatch(&before, "was recovered otherwise").into());
+    }
+    if before.synced.is_some() {
+        return Err(mismatch(&before, "is on stable storage, a part of it").into());
+    }
+    if before.committed && before.replicas.is_empty() {
+        return Err(mismatch(&before, "has no good replica of what was committed").into());
+    }
+    let kept = if before.committed { before.length } else { 0 };
+    let length = u64::from(index) * write.file.block_bytes + kept;
+    let after = BlockRecord { flushed: None, ..before };
+    blocks::put(&mut draft.set, write.id, index, &after);
     let content = settle(draft, &write, length, Purpose::Close)?;
     close(draft, write, length, &content)?;
     Ok(Kind::Recovery(RecoveryOutcome::default()))
@@ -93,6 +145,11 @@ pub(super) fn take(draft: &mut Draft<'_>, write: Write) -> Result<RecoveryOutcom
         close(draft, write, found.length, &content)?;
         return Ok(RecoveryOutcome::default());
     };
+    // Who may have what readers see is asked each time anew; from now on that does not become more.
+    if write.pending.client_id != NAMENODE.0.as_slice() {
+        let nodes = may_have_flushed(&block);
+        block.flushed.iter_mut().for_each(|flushed| flushed.nodes.clone_from(&nodes));
+    }
     let mut nodes = writing_nodes(&block);
     if block.committed {
         let more = block.replicas.iter().filter(|node| !nodes.contains(node));

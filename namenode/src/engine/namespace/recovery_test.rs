@@ -5,14 +5,14 @@ use doldam_proto::id::{InodeId, NodeId};
 use doldam_proto::wire::command::Change;
 use doldam_proto::wire::outcome::Kind;
 use doldam_proto::wire::{
-    AbandonCommand, BeginRecoveryCommand, BlockCommit, CreateCommand, ExpireLeaseCommand,
-    FinishRecoveryCommand, Outcome, RecoveryOutcome,
+    AbandonCommand, AppendCommand, BeginRecoveryCommand, BlockCommit, CreateCommand,
+    ExpireLeaseCommand, FinishRecoveryCommand, Outcome, RecoveryOutcome,
 };
 
-use super::view::{self, Standing};
+use super::view::{self, Floor, Standing};
 use super::world::{
     BLOCK, World, append_command, client_id, commit, commit_of, complete, create_command, delete,
-    flush, without_why,
+    flush, sync, without_why,
 };
 
 fn begin(inode_id: u64) -> Change {
@@ -20,7 +20,8 @@ fn begin(inode_id: u64) -> Change {
 }
 
 fn finish(inode_id: u64, block: BlockCommit) -> Change {
-    Change::FinishRecovery(FinishRecoveryCommand { inode_id, block: Some(block) })
+    let block = Some(block);
+    Change::FinishRecovery(FinishRecoveryCommand { inode_id, block, ..Default::default() })
 }
 
 fn expire(client: u8) -> Change {
@@ -158,4 +159,106 @@ fn flushed_as(world: &mut World, path: &str) -> u64 {
     let open = Some(commit(write.block_id, 0, 9, &[1, 2]));
     world.request(1, flush(write.inode_id, 9, open)).unwrap();
     write.inode_id
+}
+
+fn lose(inode_id: u64, generation: u64, block: Option<BlockCommit>) -> Change {
+    let lost = true;
+    Change::FinishRecovery(FinishRecoveryCommand { inode_id, block, lost, generation })
+}
+
+fn refused(world: &mut World, change: Change) -> FsError {
+    without_why(world.own(change).unwrap_err())
+}
+
+fn mismatch(block: u64, generation: u64) -> FsError {
+    FsError::BlockMismatch { block, generation, why: String::new() }
+}
+
+#[test]
+fn a_block_of_which_nothing_is_on_stable_storage_may_be_lost_whole() {
+    let mut world = World::new();
+    let inode = flushed(&mut world);
+    world.own(begin(inode)).unwrap();
+    let what = view::recovering(&world.tables, InodeId(inode)).unwrap().unwrap();
+    assert_eq!(what.floor, Floor::Nothing);
+    assert_eq!(what.must_answer, [NodeId(1), NodeId(2)]);
+    let not_lost = Change::FinishRecovery(FinishRecoveryCommand {
+        inode_id: inode,
+        generation: 2,
+        ..Default::default()
+    });
+    assert!(matches!(refused(&mut world, not_lost), FsError::InvalidArgument { .. }));
+    assert_eq!(refused(&mut world, lose(inode, 1, None)), mismatch(2, 2), "an older attempt");
+    let outcome = world.own(lose(inode, 2, None)).unwrap();
+    let dropped: Vec<(u32, u64)> =
+        outcome.dropped.iter().map(|each| (each.node_id, each.generation)).collect();
+    assert_eq!(dropped, [(1, 2), (1, 1), (2, 2), (2, 1)]);
+    assert_eq!(world.shown("/f"), [(1, BLOCK, vec![1, 2])]);
+    assert!(!world.stat("/f").being_written);
+
+    let inode = flushed_as(&mut world, "/empty");
+    world.own(begin(inode)).unwrap();
+    world.own(lose(inode, 2, None)).unwrap();
+    assert_eq!(world.shown("/empty"), []);
+    let status = world.stat("/empty");
+    assert_eq!(status.digest.map(|digest| digest.to_string()), Some(EMPTY.to_owned()));
+}
+
+/// What `b3sum` says of no bytes.
+const EMPTY: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+#[test]
+fn what_is_on_stable_storage_is_never_given_up() {
+    let mut world = World::new();
+    let write = world.create(1, "/f");
+    let inode = write.inode_id;
+    world.request(1, sync(inode, 9, commit(1, 0, 9, &[1, 2]))).unwrap();
+    world.request(1, flush(inode, 20, Some(commit(1, 0, 20, &[1, 2])))).unwrap();
+    world.own(begin(inode)).unwrap();
+    let what = view::recovering(&world.tables, InodeId(inode)).unwrap().unwrap();
+    assert!(matches!(what.floor, Floor::Synced { length: 9, .. }), "{what:?}");
+    assert_eq!(refused(&mut world, lose(inode, 2, None)), mismatch(1, 2));
+    let part = |length| Some(commit_of(2, 1, 0, length, &[2]));
+    assert_eq!(refused(&mut world, lose(inode, 2, part(8))), mismatch(1, 2));
+    let other = BlockCommit { chaining_value: vec![7; 32].into(), ..part(9).unwrap() };
+    assert_eq!(refused(&mut world, lose(inode, 2, Some(other))), mismatch(1, 2));
+    assert_eq!(refused(&mut world, finish(inode, part(9).unwrap())), mismatch(1, 2), "not lost");
+    let outcome = world.own(lose(inode, 2, part(9))).unwrap();
+    assert_eq!(outcome.late_commits, [1], "nobody who told of it looks at its holders");
+    assert_eq!(world.shown("/f"), [(2, 9, vec![2])]);
+    assert_eq!(world.standing(1, 1, 1, 0), Standing::Unowned);
+}
+
+#[test]
+fn an_append_that_is_lost_leaves_what_was_committed_and_a_cut_what_it_left() {
+    let mut world = World::new();
+    let inode = world.write_file("/f", &[500]).inode_id;
+    world.request(2, Change::Append(append_command("/f", 1, 1))).unwrap();
+    world.request(2, flush(inode, 600, Some(commit_of(2, 1, 0, 600, &[1, 3])))).unwrap();
+    world.own(begin(inode)).unwrap();
+    let what = view::recovering(&world.tables, InodeId(inode)).unwrap().unwrap();
+    assert!(matches!(what.floor, Floor::Committed { length: 500, .. }), "{what:?}");
+    assert_eq!(what.nodes, [NodeId(1), NodeId(3), NodeId(2)]);
+    assert_eq!(what.must_answer, [NodeId(1), NodeId(3)], "2 has but what was committed");
+    assert_eq!(
+        refused(&mut world, lose(inode, 3, Some(commit_of(3, 1, 0, 499, &[1])))),
+        mismatch(1, 3)
+    );
+    world.own(lose(inode, 3, None)).unwrap();
+    assert_eq!(world.shown("/f"), [(1, 500, vec![1, 2])]);
+    assert_eq!(world.standing(3, 1, 2, 0), Standing::Unowned);
+    assert_eq!(world.standing(1, 1, 1, 500), Standing::Good);
+
+    let cut = AppendCommand { truncate: true, truncate_to: 400, ..append_command("/f", 1, 1) };
+    world.request(2, Change::Append(cut)).unwrap();
+    world.request(2, flush(inode, 450, Some(commit_of(4, 1, 0, 450, &[1, 3])))).unwrap();
+    world.own(begin(inode)).unwrap();
+    let what = view::recovering(&world.tables, InodeId(inode)).unwrap().unwrap();
+    assert_eq!(what.floor, Floor::Cut { length: 400 });
+    assert_eq!(what.must_answer, [NodeId(1), NodeId(3), NodeId(2)], "2 has 500 bytes");
+    assert_eq!(refused(&mut world, lose(inode, 5, None)), mismatch(1, 1), "what was cut is gone");
+    let part = |length| Some(commit_of(5, 1, 0, length, &[1]));
+    assert_eq!(refused(&mut world, lose(inode, 5, part(399))), mismatch(1, 5));
+    world.own(lose(inode, 5, part(400))).unwrap();
+    assert_eq!(world.shown("/f"), [(5, 400, vec![1])]);
 }

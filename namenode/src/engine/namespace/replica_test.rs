@@ -56,7 +56,7 @@ fn in_debt(world: &World) -> bool {
 fn replica(changed: bool) -> Outcome {
     let kind = Some(Kind::Replica(ReplicaOutcome { changed }));
     let touched_blocks = if changed { vec![1] } else { vec![] };
-    Outcome { kind, touched_blocks, dropped: vec![] }
+    Outcome { kind, touched_blocks, ..Outcome::default() }
 }
 
 #[test]

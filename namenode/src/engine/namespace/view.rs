@@ -16,7 +16,7 @@ pub use nodes::{
 pub use totals::{Totals, cluster_id, garbage_waits, totals};
 pub use walk::{WalkCursor, WalkSlice, walk};
 pub use writes::{
-    Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, open_blocks_on,
+    Floor, Recovering, Tail, WriteView, WritingBlock, in_recovery, lease_holders, open_blocks_on,
     recovering, tail, unfinished_write, writer_of_path, writes_anything, writing_block,
 };
 

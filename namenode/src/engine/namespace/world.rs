@@ -321,7 +321,13 @@ pub(super) fn commit_of(
 }
 
 pub(super) fn flush(inode_id: u64, length: u64, open: Option<BlockCommit>) -> Change {
-    Change::Flush(FlushCommand { inode_id, length, commits: vec![], open })
+    Change::Flush(FlushCommand { inode_id, length, commits: vec![], open, synced: false })
+}
+
+/// The same with what is open on stable storage.
+pub(super) fn sync(inode_id: u64, length: u64, open: BlockCommit) -> Change {
+    let (open, synced) = (Some(open), true);
+    Change::Flush(FlushCommand { inode_id, length, commits: vec![], open, synced })
 }
 
 /// Goes on with a block on `targets`, of which the first `holders` have `length` bytes.

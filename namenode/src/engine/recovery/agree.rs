@@ -1,4 +1,4 @@
-//! What the replicas of an abandoned block have in common.
+//! What the replicas of an abandoned block have in common that have what readers saw.
 
 use std::collections::BTreeMap;
 
@@ -49,10 +49,13 @@ pub(super) fn agree(
     })
 }
 
-/// Whether a replica has what readers see, as far as its values tell.
+/// Whether a replica has what readers see: as its node says, or as far as its values tell.
 fn may_lead_to(replica: &RecoveredReplica, what: &Recovering) -> bool {
     if replica.length < what.length || replica.length > what.block_bytes {
         return false;
+    }
+    if let Some(starts) = replica.starts {
+        return starts.shown;
     }
     let is_told = what.length.is_multiple_of(GROUP_BYTES) || replica.length == what.length;
     let groups = groups_of(what.length).min(replica.groups.len());
@@ -72,8 +75,8 @@ fn common_bytes(one: &RecoveredReplica, other: &RecoveredReplica) -> u64 {
     }
 }
 
-/// The values of the first `length` bytes, which all of `good` have.
-fn start_of(
+/// The values of the first `length` bytes, which all of `good` have; `None` if there is none, or they cannot be told.
+pub(super) fn start_of(
     what: &Recovering,
     good: &[(&NodeId, &RecoveredReplica)],
     length: u64,

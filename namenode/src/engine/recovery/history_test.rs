@@ -1,5 +1,6 @@
 //! Random replicas with parts of one stream, some of them damaged; random losses of orders and nodes, and restarts.
-//! In the end the file is closed, not shorter than readers saw it, and with nothing but what was written.
+//! In the end the file is closed, not shorter than readers saw it, and with nothing but what was written. If all nodes
+//! lost power it may be shorter, but not before all have answered, and not shorter than what was on stable storage.
 
 use std::time::Duration;
 
@@ -90,5 +91,56 @@ proptest! {
         }
         let (length, _) = world.closed().expect("everybody is there, and it is not closed");
         prop_assert!(length >= flushed);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_end_is_closed_at_a_start_that_is_not_shorter_than_what_was_synced(
+        (synced, flushed) in (length(), length()),
+        left in prop::collection::vec((length(), any::<bool>(), any::<Index>()), 3),
+        closed in any::<bool>(),
+        ops in prop::collection::vec(op(), 0..40),
+    ) {
+        // Each has at least what is on stable storage, and behind that what the power loss left.
+        let (synced, flushed) = (synced.min(flushed), synced.max(flushed));
+        let lengths: Vec<u64> = left.iter().map(|(length, ..)| synced.max(*length)).collect();
+        let mut world = if closed && synced < flushed {
+            World::appended(&lengths, synced, 0, flushed)
+        } else {
+            World::synced(&lengths, synced, flushed)
+        };
+        for (node, (_, is_torn, at)) in (1..).zip(&left) {
+            let bytes = world.bytes.get_mut(&NodeId(node)).unwrap();
+            let behind = bytes.len() - synced as usize;
+            if *is_torn && behind > 0 {
+                bytes[synced as usize + at.index(behind)] ^= node as u8;
+            }
+        }
+        let has_all = |bytes: &Vec<u8>| bytes.starts_with(&world.stream[..flushed as usize]);
+        let least = if world.bytes.values().any(has_all) { flushed } else { synced };
+        let mut answered = std::collections::BTreeSet::new();
+        world.poll();
+        for op in &ops {
+            if let Op::Arrive(index) = op && !world.orders.is_empty() {
+                answered.insert(world.orders[index.index(world.orders.len())].0);
+            }
+            step(&mut world, op);
+            if let Some(length) = world.ended() {
+                prop_assert!(length >= least, "{} of {}", length, least);
+                prop_assert!(length >= flushed || answered.len() == 3, "not all have answered");
+                return Ok(());
+            }
+        }
+        for node in 1..=3 {
+            if !world.is_there(NodeId(node)) {
+                world.come(NodeId(node));
+            }
+        }
+        for _ in 0..20 {
+            world.pass(Duration::from_secs(30));
+            world.settle();
+        }
+        let length = world.ended().expect("everybody is there, and it is not closed");
+        prop_assert!(length >= least, "{} of {}", length, least);
+        world.closed();
     }
 }

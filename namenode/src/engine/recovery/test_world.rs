@@ -1,7 +1,7 @@
 //! One abandoned file for tests: the real state machine in memory, datanodes as the bytes they have, and the planner
 //! between them. Time moves when a test says so, and orders arrive when it says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use doldam_proto::digest::{BlockDigest, BlockTree, ChainingValue};
@@ -14,7 +14,7 @@ use doldam_proto::wire::command::Change;
 use doldam_proto::wire::order::Kind;
 use doldam_proto::wire::{Command, FinishOrder, Order, Outcome, outcome};
 
-use super::{RecoveredReplica, RecoveryPlanner};
+use super::{RecoveredReplica, RecoveryPlanner, Starts};
 use crate::engine::cluster::{
     Cluster, LivenessLimits, Load, NodeIdentity, Session, Transition, Uptime,
 };
@@ -39,6 +39,10 @@ pub(super) struct World {
     pub(super) stream: Vec<u8>,
     /// What each node has of it.
     pub(super) bytes: BTreeMap<NodeId, Vec<u8>>,
+    /// Nodes where that is a replica of the first generation.
+    pub(super) replicas: BTreeSet<NodeId>,
+    /// Datanodes are of a version that says nothing of what they are asked for.
+    pub(super) is_old: bool,
     /// Orders on their way.
     pub(super) orders: VecDeque<(NodeId, Order)>,
     cluster: Cluster,
@@ -68,6 +72,20 @@ impl World {
     /// A file of which `written` bytes were written to each of these nodes and `flushed` are visible, and whose writer
     /// is gone.
     pub(super) fn new(written: &[u64], flushed: u64) -> Self {
+        Self::written(written, 0, 0, flushed)
+    }
+
+    /// The same with the first `synced` bytes on stable storage, if that is not 0.
+    pub(super) fn synced(written: &[u64], synced: u64, flushed: u64) -> Self {
+        Self::written(written, 0, synced, flushed)
+    }
+
+    /// The same of a file that was closed with `closed` bytes on all nodes, and appended to on all.
+    pub(super) fn appended(written: &[u64], closed: u64, synced: u64, flushed: u64) -> Self {
+        Self::written(written, closed, synced, flushed)
+    }
+
+    fn written(written: &[u64], closed: u64, synced: u64, flushed: u64) -> Self {
         let mut world = Self {
             now: Duration::ZERO,
             tables: MemoryTables::new(),
@@ -76,6 +94,8 @@ impl World {
             block: BlockId(0),
             stream: stream(BLOCK_BYTES),
             bytes: BTreeMap::new(),
+            replicas: BTreeSet::new(),
+            is_old: false,
             orders: VecDeque::new(),
             cluster: Cluster::new(LIVENESS, [], Duration::ZERO),
             sessions: BTreeMap::new(),
@@ -99,22 +119,49 @@ impl World {
         let Some(outcome::Kind::Create(created)) = created else { panic!("{created:?}") };
         world.inode = InodeId(created.inode_id);
         world.block = BlockId(created.block_id);
-        let seen = digest(&world.stream[..flushed as usize]);
-        let open = wire::BlockCommit {
-            block_id: created.block_id,
-            generation: 1,
-            length: flushed,
-            chaining_value: seen.chaining_value.to_bytes(),
-            root_value: seen.root_value.unwrap().to_bytes(),
-            node_ids: nodes,
-        };
-        let inode_id = created.inode_id;
-        let flush =
-            wire::FlushCommand { inode_id, length: flushed, commits: vec![], open: Some(open) };
-        world.apply(Change::Flush(flush), true);
+        let generation = if closed > 0 { world.close_and_append(closed, &nodes) } else { 1 };
+        if synced > 0 {
+            world.flush(generation, synced, &nodes, true);
+        }
+        world.flush(generation, flushed, &nodes, false);
         let expire = wire::ExpireLeaseCommand { client_id: CLIENT.to_vec().into() };
         world.apply(Change::ExpireLease(expire), false);
         world
+    }
+
+    fn part(&self, generation: u64, length: u64, nodes: &[u32]) -> wire::BlockCommit {
+        let seen = digest(&self.stream[..length as usize]);
+        wire::BlockCommit {
+            block_id: self.block.0,
+            generation,
+            length,
+            chaining_value: seen.chaining_value.to_bytes(),
+            root_value: seen.root_value.unwrap().to_bytes(),
+            node_ids: nodes.to_vec(),
+        }
+    }
+
+    fn close_and_append(&mut self, length: u64, nodes: &[u32]) -> u64 {
+        let commits = vec![self.part(1, length, nodes)];
+        let inode_id = self.inode.0;
+        self.apply(Change::Complete(wire::CompleteCommand { inode_id, length, commits }), true);
+        let append = wire::AppendCommand {
+            path: "/f".to_owned(),
+            tail_block_id: self.block.0,
+            tail_generation: 1,
+            tail_holders: nodes.to_vec(),
+            tail_targets: nodes.to_vec(),
+            ..wire::AppendCommand::default()
+        };
+        self.apply(Change::Append(append), true);
+        2
+    }
+
+    fn flush(&mut self, generation: u64, length: u64, nodes: &[u32], synced: bool) {
+        let open = Some(self.part(generation, length, nodes));
+        let inode_id = self.inode.0;
+        let flush = wire::FlushCommand { inode_id, length, commits: vec![], open, synced };
+        self.apply(Change::Flush(flush), true);
     }
 
     fn join(&mut self) -> NodeId {
@@ -258,12 +305,25 @@ impl World {
             Kind::Recover(recover) => {
                 assert_eq!(recover.block_id, self.block.0);
                 let tree = tree(&bytes);
+                let leads_to = |start: Option<wire::BlockStart>| {
+                    let start = start?;
+                    let there = bytes.get(..start.length as usize)?;
+                    Some(digest(there).chaining_value.to_bytes() == start.chaining_value)
+                };
+                let (shown, floor) = (leads_to(recover.shown), leads_to(recover.floor));
+                let starts = Starts {
+                    shown: shown.unwrap_or_default(),
+                    floor: floor.unwrap_or_default(),
+                    is_replica: self.replicas.contains(&node),
+                };
                 let replica = RecoveredReplica {
+                    starts: Some(starts).filter(|_| !self.is_old),
                     order: order.order_id,
                     block: self.block,
+                    generation: Generation(1),
                     length: bytes.len() as u64,
                     groups: tree.groups().to_vec(),
-                    first_root: tree.first_root().filter(|_| tree.groups().len() == 1),
+                    first_root: tree.first_root(),
                 };
                 self.planner.recovered(self.now, node, replica);
             }
@@ -295,6 +355,12 @@ impl World {
         while !self.orders.is_empty() {
             self.arrive(0);
         }
+    }
+
+    /// Length of the file if it is closed.
+    pub(super) fn ended(&self) -> Option<u64> {
+        let status = view::stat(&self.tables, &FsPath::parse("/f").unwrap()).unwrap();
+        (!status.being_written).then_some(status.length)
     }
 
     /// Length and holders of the block if the file is closed, which is then checked to be the start of the stream.

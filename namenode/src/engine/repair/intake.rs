@@ -248,8 +248,11 @@ impl RepairPlanner {
 
     /// No good replica of the block is left, but the node has an open part of it. A crash may have taken only the names
     /// from a replica: if all bytes are there, and are right, the node makes it one again, and tells.
+    ///
+    /// Not while the block is written on: its writer, or who recovers it, may go on with that very part. The node tells
+    /// of it again.
     fn finish(&mut self, node: NodeId, block: &Block, around: &Surroundings<'_>) {
-        if !around.cluster.node(node).is_some_and(Node::has_stream) {
+        if block.being_written || !around.cluster.node(node).is_some_and(Node::has_stream) {
             return;
         }
         let order = order::Kind::Finish(FinishOrder {

@@ -37,7 +37,7 @@ pub(super) const LIMITS: RepairLimits = RepairLimits {
 };
 pub(super) const VALUE: ChainingValue = ChainingValue([7; 32]);
 pub(super) const LENGTH: u64 = 1000;
-const BLOCK_BYTES: u64 = 64 << 10;
+pub(super) const BLOCK_BYTES: u64 = 64 << 10;
 const CLIENT: [u8; 16] = [1; 16];
 
 pub(super) struct World {
@@ -274,8 +274,9 @@ impl World {
         let outcome = applied.outcome?;
         let is_in_debt =
             |block: &&u64| applied.changes.get(Table::Debts, &block.to_be_bytes()).is_some();
-        let touched: Vec<BlockId> =
-            outcome.touched_blocks.iter().filter(is_in_debt).copied().map(BlockId).collect();
+        let touched = outcome.touched_blocks.iter().filter(is_in_debt);
+        let touched = touched.chain(&outcome.late_commits);
+        let touched: Vec<BlockId> = touched.copied().map(BlockId).collect();
         self.tables.apply_changes(applied.changes);
         if !touched.is_empty() {
             self.event(Event::Touched(touched));

@@ -188,9 +188,26 @@ impl FakeDatanode {
             length: LENGTH,
             group_values: VALUE.to_bytes(),
             first_root: super::ROOT.to_bytes(),
+            starts: Some(wire::StartsFound { shown: true, ..Default::default() }),
         });
         self.send(message).await;
         recover.generation
+    }
+
+    /// Waits for the order to say what it has of a block, and answers that it has nothing.
+    pub(super) async fn lost(&mut self, block: u64) {
+        let order = self.next_whole_order().await;
+        let Some(Kind::Recover(recover)) = order.kind else { panic!("{order:?}") };
+        assert_eq!(recover.block_id, block);
+        assert_eq!(recover.shown.map(|shown| shown.length), Some(LENGTH));
+        let mut message = self.message();
+        message.recovered.push(wire::RecoveredReplica {
+            order_id: order.order_id,
+            block_id: block,
+            starts: Some(wire::StartsFound::default()),
+            ..Default::default()
+        });
+        self.send(message).await;
     }
 
     /// Waits for the order to finish a block, and does so.

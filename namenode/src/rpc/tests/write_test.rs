@@ -26,6 +26,7 @@ impl Server {
             length: LENGTH,
             commits: vec![],
             open: Some(commit(created.first.as_ref().unwrap(), nodes)),
+            synced: false,
         };
         answer(self.client().flush(request).await).unwrap().status.unwrap()
     }
@@ -214,6 +215,41 @@ async fn an_abandoned_file_is_closed_even_if_the_namenode_restarts_in_between() 
     node.finish(block, second).await;
     server.until_closed("/f").await;
     assert_eq!(server.stat("/f").await.length, LENGTH);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_flushed_is_given_up_only_once_every_node_that_may_have_it_has_answered() {
+    let server = Server::start().await;
+    let (first, second) =
+        (FakeDatanode::join(&server, 1).await, FakeDatanode::join(&server, 2).await);
+    let created = server.create("/f").await;
+    let block = created.first.as_ref().unwrap().block_id;
+    server.flush(&created, &[first.id, second.id]).await;
+    server.clock.advance(Duration::from_mins(5));
+    drop((first, second));
+    let mut first = FakeDatanode::join(&server, 1).await;
+    server.clock.advance(Duration::from_secs(1));
+    first.lost(block).await;
+    let asking = async {
+        loop {
+            let request = wire::RepairRequest { blocks_max: 9, copies_max: 9 };
+            let report = answer(server.admin().repair(request).await).unwrap();
+            if let [file] = &report.stuck_files[..] {
+                break (report.stuck, file.clone());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (count, file) = in_time("it is shown", asking).await;
+    assert_eq!((count, file.path.as_str(), file.missing.len()), (1, "/f", 1));
+    assert_eq!(server.stat("/f").await.length, LENGTH, "the second may have it");
+
+    let mut second = FakeDatanode::join(&server, 2).await;
+    first.lost(block).await;
+    second.lost(block).await;
+    server.until_closed("/f").await;
+    assert_eq!(server.stat("/f").await.length, 0);
     server.stop().await;
 }
 

@@ -110,11 +110,24 @@ impl fmt::Display for RepairRecord {
             human_rate(report.minute_bytes, RATE_SECONDS)
         )?;
         write!(formatter, "balance      {}", BalanceRecord(report.balance.clone()))?;
+        if report.stuck > 0 {
+            let files = counted(report.stuck, "file", "files");
+            write!(formatter, "\nstuck        {files} left by their writers, and not closed")?;
+        }
         for node in &report.leaving {
             write!(formatter, "\nleaving      {}", NodeRecord(node.clone()))?;
         }
         if !report.copies.is_empty() {
             write!(formatter, "\n\n{}", copies(&report.copies))?;
+        }
+        for file in &report.stuck_files {
+            let why = if file.missing.is_empty() {
+                "not even what was synced of it is there; delete it, or bring a disk back"
+                    .to_owned()
+            } else {
+                format!("waits for {}", file.missing.join(", "))
+            };
+            write!(formatter, "\n\nfile {}: {why}", file.path)?;
         }
         for block in &report.blocks {
             waiting(formatter, block)?;

@@ -41,6 +41,8 @@ pub struct Block {
     /// Whether its file was deleted or replaced: it only waits to be collected, and repairing it is
     /// wasted.
     pub unlinked: bool,
+    /// Whether it is written on under a newer generation, or that is being recovered.
+    pub being_written: bool,
 }
 
 impl Block {
@@ -265,5 +267,6 @@ fn of_content(
         good: nodes(content.good),
         bad: nodes(content.bad),
         unlinked: !is_linked(inode, owner),
+        being_written: record.open.is_some(),
     })
 }

@@ -10,7 +10,9 @@ use super::blocks::{Block, block, find};
 use crate::engine::namespace::NamespaceError;
 use crate::engine::namespace::append::tail_of;
 use crate::engine::namespace::lease::{Write, find_write};
-use crate::engine::namespace::open_block::{floor, floor_holders, in_progress};
+use crate::engine::namespace::open_block::{
+    floor, floor_holders, has_flushed, in_progress, writing_nodes,
+};
 use crate::engine::namespace::recovery::NAMENODE;
 use crate::engine::namespace::resolve::{ascend, lookup, place};
 use crate::engine::records::{BREAK, CONTINUE, blocks, children, damaged, inodes, leases, pending};
@@ -148,6 +150,80 @@ pub fn tail(tables: &dyn Tables, path: &FsPath, cut: Option<u64>) -> Result<Tail
     Ok(Tail { replication, block_bytes, block: found })
 }
 
+/// What of a block in recovery is on stable storage, as far as the namenode knows: the file never ends before that by
+/// itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// Nothing: the file may end with the block before.
+    Nothing,
+    /// All that was committed before it was written on.
+    Committed {
+        /// Under which generation.
+        generation: Generation,
+        /// In bytes.
+        length: u64,
+        /// Their value.
+        chaining_value: ChainingValue,
+        /// Block 0: the digest of the file if it is so long.
+        root_value: Option<FileDigest>,
+    },
+    /// What a sync told.
+    Synced {
+        /// In bytes.
+        length: u64,
+        /// Their value.
+        chaining_value: ChainingValue,
+        /// Block 0: the digest of the file if it is so long.
+        root_value: Option<FileDigest>,
+    },
+    /// So many bytes of what was committed before they were cut off there; their value is not known.
+    Cut {
+        /// In bytes.
+        length: u64,
+    },
+}
+
+impl Floor {
+    /// In bytes.
+    pub fn length(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Committed { length, .. } | Self::Synced { length, .. } | Self::Cut { length } => {
+                length
+            }
+        }
+    }
+
+    /// The value of so many bytes, if it is known.
+    pub fn chaining_value(self) -> Option<ChainingValue> {
+        match self {
+            Self::Committed { chaining_value, .. } | Self::Synced { chaining_value, .. } => {
+                Some(chaining_value)
+            }
+            Self::Nothing | Self::Cut { .. } => None,
+        }
+    }
+
+    fn of(block: &BlockRecord) -> Option<Self> {
+        let value = |bytes: &[u8]| ChainingValue::from_slice(bytes);
+        Some(match (&block.synced, &block.open) {
+            (Some(synced), _) => Self::Synced {
+                length: synced.length,
+                chaining_value: value(&synced.chaining_value)?,
+                root_value: FileDigest::from_slice(&synced.root_value),
+            },
+            (None, Some(open)) if open.start < block.length => Self::Cut { length: open.start },
+            (None, Some(_)) => Self::Committed {
+                generation: Generation(block.generation),
+                length: block.length,
+                chaining_value: value(&block.chaining_value)?,
+                root_value: FileDigest::from_slice(&block.root_value),
+            },
+            (None, None) => Self::Nothing,
+        })
+    }
+}
+
 /// A file that is being recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovering {
@@ -169,6 +245,10 @@ pub struct Recovering {
     pub root_value: Option<FileDigest>,
     /// Nodes that may have some of the block.
     pub nodes: Vec<NodeId>,
+    /// Those that may have what readers see of it.
+    pub must_answer: Vec<NodeId>,
+    /// What is on stable storage.
+    pub floor: Floor,
 }
 
 /// What is to be found out of the file `inode`; `None` if it is not being recovered.
@@ -199,6 +279,14 @@ pub fn recovering(tables: &dyn Tables, inode: InodeId) -> Result<Option<Recoveri
     let (Some(writing), Some(flushed)) = (in_progress(&record), &record.flushed) else {
         return Err(wrong());
     };
+    let mut nodes = writing_nodes(&record);
+    if record.committed {
+        nodes.extend(&record.replicas);
+    }
+    let nodes = each_once(&nodes);
+    // What was committed has it too, if it was only cut.
+    let is_old = record.committed && flushed.length <= record.length;
+    let must_answer = if is_old { nodes.clone() } else { node_ids(&flushed.nodes) };
     Ok(Some(Recovering {
         inode,
         block: BlockId(record.block_id),
@@ -208,7 +296,9 @@ pub fn recovering(tables: &dyn Tables, inode: InodeId) -> Result<Option<Recoveri
         length: flushed.length,
         chaining_value: ChainingValue::from_slice(&flushed.chaining_value).ok_or_else(wrong)?,
         root_value: FileDigest::from_slice(&flushed.root_value),
-        nodes: node_ids(writing.targets),
+        nodes,
+        must_answer,
+        floor: Floor::of(&record).ok_or_else(wrong)?,
     }))
 }
 
@@ -230,6 +320,16 @@ pub fn in_recovery(
         CONTINUE
     })?;
     Ok(found)
+}
+
+fn each_once(nodes: &[u32]) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    for node in node_ids(nodes) {
+        if !found.contains(&node) {
+            found.push(node);
+        }
+    }
+    found
 }
 
 fn node_ids(nodes: &[u32]) -> Vec<NodeId> {
@@ -295,7 +395,7 @@ fn is_open_on(block: &BlockRecord, node: u32) -> bool {
     let finished = block.open.as_ref().and_then(|open| open.commit.as_ref());
     in_progress(block).is_some_and(|writing| writing.targets.contains(&node))
         || finished.is_some_and(|commit| commit.node_ids.contains(&node))
-        || block.flushed.as_ref().is_some_and(|flushed| flushed.nodes.contains(&node))
+        || has_flushed(block, node)
 }
 
 fn from_write(tables: &dyn Tables, write: Write) -> Result<WriteView, NamespaceError> {
