@@ -84,6 +84,10 @@ pub struct DatanodeReport {
     pub version: String,
     /// Data folders it gave up, and why.
     pub failed_volumes: Vec<String>,
+    /// Complete verifications of all it holds, by the working folder that had the fewest.
+    pub scrub_passes: u64,
+    /// None of its replicas has gone unverified for longer; 0 before the first verification began.
+    pub scrub_oldest_secs: u64,
     /// What an administrator decided about it.
     pub mode: NodeMode,
     /// Of its maintenance.
@@ -228,6 +232,8 @@ impl TryFrom<wire::DatanodeReport> for DatanodeReport {
             active_streams: report.active_streams,
             version: report.version,
             failed_volumes: report.failed_volumes,
+            scrub_passes: report.scrub_passes,
+            scrub_oldest_secs: report.scrub_oldest_secs,
             mode: report.mode.try_into()?,
             maintenance_left_ms: report.maintenance_left_ms,
             maintenance_until_ms: report.maintenance_until_ms,

@@ -49,6 +49,8 @@ pub(crate) struct StreamFailure {
     pub(crate) bad_data: bool,
     /// Whether the node says that it has nothing of the block.
     pub(crate) missing: bool,
+    /// Whether the node does not answer at all.
+    pub(crate) stuck: bool,
 }
 
 impl StreamFailure {
@@ -100,7 +102,8 @@ impl From<wire::BlockFailure> for StreamFailure {
         } else {
             _ = write!(cause, " ({name})"); // Writing to a string cannot fail.
         }
-        Self { node, cause, bad_data, missing: code == Code::NotFound }
+        let missing = code == Code::NotFound;
+        Self { node, cause, bad_data, missing, stuck: false }
     }
 }
 

@@ -29,7 +29,8 @@ pub struct ClientConfig {
     /// datanodes. Default 60 s.
     pub sync_timeout: Duration,
     /// How long a pipeline that owes an acknowledgement may be silent before each of its datanodes is asked whether
-    /// it is alive; one that does not answer is replaced. Default 3 s.
+    /// it is alive. One that does not answer within eight times what the others took, and within 1 to 3 s, is replaced,
+    /// and gets no new blocks of this client for a while. Not 0. Default 500 ms.
     pub probe_after: Duration,
     /// How many times slower than the median of the others a datanode may be, in what it can take, before a pipeline
     /// that waits for it goes on without it. 0: no datanode is ever too slow. Default 8.
@@ -80,7 +81,7 @@ impl Default for ClientConfig {
             read_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             sync_timeout: Duration::from_mins(1),
-            probe_after: Duration::from_secs(3),
+            probe_after: Duration::from_millis(500),
             slow_node_factor: 8,
             slow_node_after: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(5),
@@ -133,6 +134,9 @@ impl ClientConfig {
         if self.slow_node_factor == 1 {
             let why = "1 would give up half of all datanodes; 0 gives up none".to_owned();
             return refuse("slow_node_factor", why);
+        }
+        if self.probe_after.is_zero() {
+            return refuse("probe_after", "0 would ask without end".to_owned());
         }
         if self.hedge_delay_min > self.hedge_delay_max || self.hedge_delay_max.is_zero() {
             let (min, max) = (self.hedge_delay_min, self.hedge_delay_max);

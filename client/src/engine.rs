@@ -6,5 +6,6 @@ pub(crate) mod hedge;
 pub(crate) mod latency;
 pub(crate) mod ranges;
 pub(crate) mod read_plan;
+pub(crate) mod silence;
 pub(crate) mod slow_node;
 pub(crate) mod write_pipeline;

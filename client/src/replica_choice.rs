@@ -81,6 +81,16 @@ impl ReplicaChoice {
         self.seen.lock().0.failed(node, self.now());
     }
 
+    /// A node did not answer a writer that asked whether it is alive.
+    pub(crate) fn stuck(&self, node: NodeId) {
+        self.seen.lock().0.stuck(node, self.now());
+    }
+
+    /// Nodes that are not to get new blocks for now.
+    pub(crate) fn shunned(&self) -> Vec<NodeId> {
+        self.seen.lock().0.shunned(self.now())
+    }
+
     /// Whether a node failed or was late a short time ago.
     pub(crate) fn is_held(&self, node: NodeId) -> bool {
         self.seen.lock().0.is_held(node, self.now())

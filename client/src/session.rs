@@ -84,7 +84,16 @@ impl OpenWrite {
     ) -> Result<(Self, Option<AllocatedBlock>), ClientError> {
         let trace = inner.metadata.new_trace();
         let lease = Lease::hold(&inner.metadata);
-        let created = inner.metadata.create(&path, options, allocate_first, &trace).await?;
+        let shunned = if allocate_first { inner.choice.shunned() } else { Vec::new() };
+        let create =
+            |excluded| inner.metadata.create(&path, options, allocate_first, excluded, &trace);
+        let created = match create(&shunned).await {
+            // Better one that may not answer than none.
+            Err(ClientError::Refused(FsError::NoDatanodes { .. })) if !shunned.is_empty() => {
+                create(&[]).await?
+            }
+            created => created?,
+        };
         let Created { inode, block_bytes, durability, first } = created;
         let write = Self::new(inner, path, inode, block_bytes, durability, trace, lease);
         Ok((write, first))
@@ -311,7 +320,8 @@ impl<S: Supply + 'static> Session<S> {
         self.pipeline.handle(event);
     }
 
-    fn allocate(&mut self, allocation: Allocation) {
+    fn allocate(&mut self, mut allocation: Allocation) {
+        self.shun(allocation.rounds, &mut allocation.excluded, &[]);
         let (inner, inode) = (Arc::clone(&self.write.inner), self.write.inode);
         let trace = self.write.trace.clone();
         self.request = Some(Box::pin(async move {
@@ -324,7 +334,19 @@ impl<S: Supply + 'static> Session<S> {
         }));
     }
 
-    fn recover(&mut self, recovery: Recovery) {
+    /// Other writes of this client may have found nodes that do not answer: no new replica goes there, unless there are
+    /// no others.
+    fn shun(&self, rounds: u32, excluded: &mut Vec<NodeId>, survivors: &[NodeId]) {
+        if rounds == 0 {
+            let shunned = self.write.inner.choice.shunned();
+            excluded.extend(shunned.into_iter().filter(|node| !survivors.contains(node)));
+            excluded.sort_unstable();
+            excluded.dedup();
+        }
+    }
+
+    fn recover(&mut self, mut recovery: Recovery) {
+        self.shun(recovery.rounds, &mut recovery.excluded, &recovery.survivors);
         let (inner, inode) = (Arc::clone(&self.write.inner), self.write.inode);
         let trace = self.write.trace.clone();
         self.request = Some(Box::pin(async move {
@@ -383,7 +405,10 @@ impl<S: Supply + 'static> Session<S> {
             *watch.tracked.tree.lock() = Some(tree);
             let event = match outcome {
                 Ok(commit) => WriteEvent::Done { index, commit },
-                Err(SendFailure::Pipeline(StreamFailure { node, cause, .. })) => {
+                Err(SendFailure::Pipeline(StreamFailure { node, cause, stuck, .. })) => {
+                    if let Some(node) = node.filter(|_| stuck) {
+                        inner.choice.stuck(node);
+                    }
                     WriteEvent::Failed { index, node, cause, acknowledged }
                 }
                 Err(SendFailure::Stalled) => WriteEvent::Stalled { index, acknowledged },

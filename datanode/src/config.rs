@@ -52,10 +52,10 @@ pub struct DatanodeConfig {
     pub connections_max: usize,
     /// Repair copies that are sent at once.
     pub copies_max: usize,
-    /// Share of the time in which repair copies are sent while blocks of clients are written or read, in percent;
-    /// without them copies go at full speed.
+    /// Share of the time in which repair copies are sent, and received, while blocks of clients are written or read, in
+    /// percent; without them copies go at full speed.
     pub repair_share_percent: u32,
-    /// What each repair copy may send per second in any case. Above the namenode's `repair_rate_min`, below which it
+    /// What each repair copy may move per second in any case. Above the namenode's `repair_rate_min`, below which it
     /// gives a copy up.
     pub repair_bytes_per_sec_min: ByteSize,
     /// After which a replica whose writer did not wait for a sync is synced.

@@ -6,6 +6,7 @@
 
 mod recovery;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use doldam_runtime::clock::Uptime;
 use doldam_runtime::tasks::{BackgroundTasks, DataRuntimes, run_blocking};
 use doldam_runtime::telemetry::{TraceId, request_span};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 
 use crate::blocks::StoreError;
@@ -66,6 +68,8 @@ pub(crate) struct Driver {
     runtimes: Arc<DataRuntimes>,
     tasks: BackgroundTasks,
     book: OrderBook,
+    /// To stop each copy that runs.
+    stops: BTreeMap<(u64, u64), CancellationToken>,
     events: mpsc::Receiver<LinkEvent>,
     ended: mpsc::Receiver<Ended>,
     end: mpsc::Sender<Ended>,
@@ -89,7 +93,8 @@ impl Driver {
         let (end, ended) =
             mpsc::channel(limits.copies_max + DROPS_MAX + VERIFIES_MAX + RECOVERIES_MAX + 1);
         let book = OrderBook::new(limits);
-        (Self { node, runtimes, tasks, book, events, ended, end }, heard)
+        let stops = BTreeMap::new();
+        (Self { node, runtimes, tasks, book, stops, events, ended, end }, heard)
     }
 
     /// Carries out orders until the server stops. Orders that run then are left to end by
@@ -100,6 +105,11 @@ impl Driver {
             for action in self.book.poll_actions(now) {
                 match action {
                     Action::Start { epoch, order, until } => self.start(epoch, order, until, now),
+                    Action::Stop { epoch, order } => {
+                        if let Some(stop) = self.stops.get(&(epoch, order)) {
+                            stop.cancel();
+                        }
+                    }
                     Action::Answer(answer) => self.node.store.news().answer(answer),
                 }
             }
@@ -126,13 +136,14 @@ impl Driver {
                         warn!(order, kind, why, "order not carried out");
                     }
                     self.node.metrics.order(kind, result.is_ok());
+                    self.stops.remove(&(epoch, order));
                     self.book.finished(epoch, order, result);
                 }
             }
         }
     }
 
-    fn start(&self, epoch: u64, order: Order, until: Uptime, now: Uptime) {
+    fn start(&mut self, epoch: u64, order: Order, until: Uptime, now: Uptime) {
         let kind = match &order.kind {
             OrderKind::Copy(_) => "copy",
             OrderKind::Drop { .. } => "drop",
@@ -140,6 +151,7 @@ impl Driver {
             OrderKind::Recover(_) => "recover",
             OrderKind::Finish(_) => "finish",
             OrderKind::ReportBuckets | OrderKind::ListBuckets(_) => "report",
+            OrderKind::Cancel(_) => "cancel",
         };
         let end = End {
             ended: Some(Ended { epoch, order: order.id, kind, result: Err("it panicked".into()) }),
@@ -150,11 +162,18 @@ impl Driver {
         match order.kind {
             OrderKind::Copy(copy) => {
                 let trace = TraceId::new(&*self.node.seams.random);
+                let stop = CancellationToken::new();
+                self.stops.insert((epoch, order.id), stop.clone());
                 self.runtimes.spawn_on_next("repair copy", move || async move {
                     let copying =
                         copy_replica(&node, copy, &trace).instrument(request_span(&trace));
                     let copying = async { copying.await.map_err(|failure| failure.to_string()) };
-                    end.send(within(left, copying).await);
+                    let copied = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => Err("cancelled by the namenode".to_owned()),
+                        copied = within(left, copying) => copied,
+                    };
+                    end.send(copied);
                 });
             }
             OrderKind::Drop { block, generation, only_bad } => {
@@ -181,6 +200,7 @@ impl Driver {
             OrderKind::ReportBuckets => {
                 self.in_blocking_thread("report", end, move || report_buckets(&node));
             }
+            OrderKind::Cancel(_) => end.send(Ok(())), // The book does it.
             OrderKind::ListBuckets(buckets) => {
                 self.in_blocking_thread("report", end, move || list_buckets(&node, &buckets));
             }

@@ -45,7 +45,7 @@ impl Node {
 
     /// Of those, the ones that clients wait for.
     pub(crate) fn foreground_streams(&self) -> usize {
-        let repairs = self.repairs.sending() + self.repairs.receiving.load(Ordering::Relaxed);
+        let repairs = self.repairs.sending() + self.repairs.receiving();
         self.active_streams().saturating_sub(repairs)
     }
 }
@@ -61,6 +61,11 @@ impl Repairs {
     /// Copies that are sent.
     pub(crate) fn sending(&self) -> usize {
         self.sending.load(Ordering::Relaxed)
+    }
+
+    /// Copies that are received.
+    pub(crate) fn receiving(&self) -> usize {
+        self.receiving.load(Ordering::Relaxed)
     }
 
     /// Enters a copy that is sent, until the result is dropped.

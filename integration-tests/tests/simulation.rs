@@ -26,7 +26,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (10099, "of two bad copies of a replica in two folders one stayed"),
     (20083, "a power loss took the names of the last replica, and its bytes stayed unused"),
     (
-        276468861242692,
+        276_468_861_242_692,
         "an open part stayed whose name a power loss had brought back beside the replica",
     ),
     (50806, "of two sidecars that a power loss brought back to the trash one stayed"),

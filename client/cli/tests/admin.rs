@@ -21,6 +21,23 @@ fn the_report_counts_and_names_every_datanode() {
 }
 
 #[test]
+fn the_report_tells_within_what_time_everything_was_verified() {
+    let cluster = Cluster::start();
+    cluster.store("/file", "content");
+    let verified = loop {
+        let report = cluster.run(&["--json", "admin", "report"]).ok().json().remove(0);
+        let datanodes = report["datanodes"].as_array().unwrap().clone();
+        if datanodes.iter().all(|node| node["scrub_passes"].as_u64().unwrap() > 0) {
+            break datanodes;
+        }
+    };
+    assert!(verified.iter().all(|node| node["scrub_oldest_secs"].is_u64()));
+    let text = cluster.run(&["admin", "report"]).ok();
+    assert!(text.text().contains("verified") && text.text().contains("  in "), "{}", text.text());
+    assert!(!text.text().contains("not yet"), "{}", text.text());
+}
+
+#[test]
 fn df_sums_what_the_datanodes_have() {
     let cluster = Cluster::start();
     let rooms = cluster.run(&["--json", "df"]).ok().json();

@@ -23,10 +23,11 @@ use doldam_proto::wire;
 use doldam_runtime::connection::{ConnectionReader, ConnectionWriter, StreamError};
 use doldam_runtime::pool::PooledConnection;
 use futures::future::{Either, select};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::probe::find_stuck;
 use super::{StreamFailure, Streams, is_disconnect};
+use crate::engine::silence::Silence;
 use crate::engine::write_pipeline::ResumeAt;
 use crate::error::ClientError;
 use crate::source::{BlockSource, SourceFailure};
@@ -36,6 +37,8 @@ use window::Window;
 
 /// How long to wait for the reason after a datanode stopped taking data.
 const REASON_WAIT: Duration = Duration::from_secs(1);
+/// How often is looked whether anything was heard, within the time after which a silent pipeline is looked into.
+const LOOKS_PER_WAIT: u32 = 4;
 
 /// A block and where it goes.
 #[derive(Debug)]
@@ -131,12 +134,13 @@ pub(crate) async fn send_block(
     let Some(first) = targets.first() else {
         return Err(pipeline(StreamFailure::protocol("a pipeline without datanodes")));
     };
-    let mut connection = streams.pool.get(&first.address).await.map_err(stream_error)?;
+    let mut connection = connect(streams, outgoing, streams.pool.get(&first.address)).await?;
     let done = match send_over(streams, &mut connection, outgoing, source, sent, watch).await {
         Err(Failure::Stream(error))
             if connection.is_reused() && is_disconnect(&error) && sent.acknowledged == start =>
         {
-            connection = streams.pool.get_fresh(&first.address).await.map_err(stream_error)?;
+            let connecting = streams.pool.get_fresh(&first.address);
+            connection = connect(streams, outgoing, connecting).await?;
             send_over(streams, &mut connection, outgoing, source, sent, watch).await
         }
         done => done,
@@ -189,7 +193,8 @@ async fn send_over(
 
     let tree = &mut sent.tree;
     let outcome = {
-        let stuck = std::pin::pin!(watch_silence(streams, outgoing, &window));
+        let stuck =
+            std::pin::pin!(watch_silence(streams, outgoing, || (window.heard(), window.is_owed())));
         let exchange = exchange(streams, reader, writer, outgoing, source, tree, &window, watch);
         match select(std::pin::pin!(exchange), stuck).await {
             Either::Left((done, _)) => done,
@@ -200,16 +205,37 @@ async fn send_over(
     outcome
 }
 
-/// Ends when a datanode of the pipeline turns out to be stuck.
-async fn watch_silence(streams: &Streams, outgoing: &Outgoing, window: &Window) -> StreamFailure {
-    let mut heard = 0;
+/// Connects to the first datanode, unless one of the pipeline turns out to be stuck meanwhile.
+async fn connect(
+    streams: &Streams,
+    outgoing: &Outgoing,
+    connecting: impl Future<Output = Result<PooledConnection, StreamError>>,
+) -> Result<PooledConnection, SendFailure> {
+    let stuck = std::pin::pin!(watch_silence(streams, outgoing, || (0, true)));
+    match select(std::pin::pin!(connecting), stuck).await {
+        Either::Left((connected, _)) => connected.map_err(stream_error),
+        Either::Right((stuck, _)) => Err(pipeline(stuck)),
+    }
+}
+
+/// Ends when a datanode of the pipeline turns out to be stuck. `heard` tells how many answers have come, and whether
+/// more are owed.
+async fn watch_silence(
+    streams: &Streams,
+    outgoing: &Outgoing,
+    heard: impl Fn() -> (u64, bool),
+) -> StreamFailure {
+    let began = Instant::now();
+    let mut silence = Silence::new(streams.probe_after);
     loop {
-        tokio::time::sleep(streams.probe_after).await;
-        let heard_now = window.heard();
-        let silent = std::mem::replace(&mut heard, heard_now) == heard_now && window.is_owed();
-        if silent && let Some(stuck) = find_stuck(streams, &outgoing.block, &outgoing.trace).await {
+        let (answers, is_owed) = heard();
+        if silence.handle(began.elapsed(), answers, is_owed)
+            && let Some(stuck) = find_stuck(streams, &outgoing.block, &outgoing.trace).await
+            && heard().0 == answers
+        {
             return stuck;
         }
+        tokio::time::sleep(streams.probe_after / LOOKS_PER_WAIT).await;
     }
 }
 

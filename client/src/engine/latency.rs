@@ -7,7 +7,8 @@
 //!
 //! A node that was slow once gets another chance: what it costs above the best halves with every [`HALF_LIFE`] in
 //! which nothing was read from it. One that failed or fell silent is *held*: tried last, for a time that doubles while
-//! it goes on like that.
+//! it goes on like that. One that does not even answer a writer that asks is *shunned* for as long: it gets no new
+//! blocks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +50,8 @@ struct Seen {
     failures: u32,
     /// Tried last until then.
     held_until: Uptime,
+    /// Gets no new blocks until then.
+    shunned_until: Uptime,
 }
 
 /// What decides the order, the first field first.
@@ -76,7 +79,7 @@ impl Latencies {
         now: Uptime,
     ) {
         let seen = self.seen(node, now);
-        (seen.failures, seen.held_until) = (0, Uptime::ZERO);
+        (seen.failures, seen.held_until, seen.shunned_until) = (0, Uptime::ZERO, Uptime::ZERO);
         if let Some(took) = took.filter(|_| bytes >= PIECE_BYTES_MIN) {
             add_sample(&mut seen.mebibyte, micros(took).saturating_mul(1 << 20) / bytes);
         }
@@ -88,6 +91,19 @@ impl Latencies {
         let doubled = HOLD_MIN.saturating_mul(1 << seen.failures.min(16));
         seen.failures = seen.failures.saturating_add(1);
         seen.held_until = now + doubled.min(HOLD_MAX);
+    }
+
+    /// `node` did not even answer when a writer asked whether it is alive.
+    pub(crate) fn stuck(&mut self, node: NodeId, now: Uptime) {
+        self.failed(node, now);
+        let seen = self.seen(node, now);
+        seen.shunned_until = seen.held_until;
+    }
+
+    /// Nodes that did not answer a short time ago, and have delivered nothing since.
+    pub(crate) fn shunned(&self, now: Uptime) -> Vec<NodeId> {
+        let shunned = self.nodes.iter().filter(|(_, seen)| now < seen.shunned_until);
+        shunned.map(|(node, _)| *node).collect()
     }
 
     /// Whether `node` failed or fell silent a short time ago.

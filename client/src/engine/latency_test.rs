@@ -157,3 +157,19 @@ proptest! {
         prop_assert_eq!(found, [1, 2, 3, 4]);
     }
 }
+
+#[test]
+fn who_did_not_answer_gets_no_new_blocks_and_is_read_last_until_it_delivers_or_time_is_up() {
+    let mut latencies = Latencies::default();
+    latencies.failed(NodeId(2), NOW);
+    assert_eq!(latencies.shunned(NOW), [], "late for a reader is not gone for a writer");
+    latencies.stuck(NodeId(1), NOW);
+    let end = NOW + Duration::from_secs(10);
+    assert_eq!(latencies.shunned(end.saturating_sub(ms(1))), [NodeId(1)]);
+    assert_eq!(latencies.shunned(end), []);
+    assert!(latencies.is_held(NodeId(1), NOW));
+    latencies.stuck(NodeId(1), end);
+    assert_eq!(latencies.shunned(end + Duration::from_secs(19)), [NodeId(1)], "twice as long");
+    latencies.delivered(NodeId(1), 1, None, end);
+    assert_eq!(latencies.shunned(end), []);
+}

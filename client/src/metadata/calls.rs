@@ -71,6 +71,7 @@ impl Metadata {
         path: &FsPath,
         options: &WriteOptions,
         allocate_first: bool,
+        excluded: &[NodeId],
         trace: &TraceId,
     ) -> Result<Created, ClientError> {
         let guard = self.requests.begin();
@@ -84,10 +85,10 @@ impl Metadata {
             parents: options.parents,
             allocate_first,
             holder: self.holder().to_owned(),
-            excluded_nodes: Vec::new(),
+            excluded_nodes: excluded.iter().map(|node| node.0).collect(),
             client_host: self.client_host(),
         };
-        let patience = self.placement_patience();
+        let patience = self.excluding_patience(excluded);
         let answer = call!(self.create("create", patience, trace, request)).await?;
         let block_bytes = BlockBytes::new(answer.block_bytes)
             .ok_or_else(|| bad_answer(format!("block size {}", answer.block_bytes)))?;

@@ -27,6 +27,7 @@ async fn a_report_tells_of_the_cluster_and_its_datanodes() {
     let [datanode] = &report.datanodes[..] else { panic!("{report:?}") };
     assert_eq!((datanode.node.id.0, datanode.node.state), (7, NodeState::Suspect));
     assert_eq!((&datanode.uuid[..4], datanode.replicas), ("0505", 12));
+    assert_eq!((datanode.scrub_passes, datanode.scrub_oldest_secs), (3, 90));
 
     cluster.namenode.admin.report.lock().datanodes[0].node_uuid = vec![1].into();
     let error = client.report().await.unwrap_err();

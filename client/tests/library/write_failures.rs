@@ -89,6 +89,39 @@ async fn in_a_silent_pipeline_the_datanode_that_is_stuck_is_found_and_blamed() {
 }
 
 #[tokio::test]
+async fn a_first_datanode_that_takes_the_connection_and_says_nothing_is_found() {
+    let cluster = FakeCluster::start(4).await;
+    let hour = Duration::from_hours(1);
+    let config = ClientConfig { datanode_connect_timeout: hour, ..patient() };
+    let client = cluster.client_with(config).await;
+    cluster.datanode(1).freeze();
+    write(&client, b"hello").await.unwrap();
+    let Call::Allocate(request) = &cluster.namenode.calls()[1] else { panic!() };
+    assert_eq!(request.excluded_nodes, [1]);
+}
+
+#[tokio::test]
+async fn who_did_not_answer_one_write_gets_no_block_of_the_next_unless_there_is_no_other() {
+    let cluster = FakeCluster::start(4).await;
+    let client = cluster.client_with(patient()).await;
+    cluster.datanode(1).freeze();
+    write(&client, b"hello").await.unwrap();
+    let created = |nth: usize| match &cluster.namenode.calls()[nth] {
+        Call::Create(request) => request.excluded_nodes.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(created(0), [0; 0]);
+    let calls = cluster.namenode.calls().len();
+    client.create("/g").open().await.unwrap().close().await.unwrap();
+    assert_eq!(created(calls), [1]);
+
+    cluster.state.tables.lock().nodes.retain(|node, _| node.0 == 1);
+    let calls = cluster.namenode.calls().len();
+    client.create("/h").open().await.unwrap().abandon().await.unwrap();
+    assert_eq!((created(calls), created(calls + 1)), (vec![1], vec![]));
+}
+
+#[tokio::test]
 async fn a_pipeline_that_is_only_slow_is_waited_for() {
     let cluster = FakeCluster::start(3).await;
     let client = cluster.client_with(patient()).await;

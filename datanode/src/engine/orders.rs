@@ -53,6 +53,13 @@ pub(crate) enum Action {
         /// When it is too late.
         until: Uptime,
     },
+    /// End a copy that was started, and report it like any other.
+    Stop {
+        /// The epoch it was started under.
+        epoch: u64,
+        /// Which order.
+        order: u64,
+    },
     /// Tell the namenode.
     Answer(Answer),
 }
@@ -65,6 +72,7 @@ enum Lane {
     Verify,
     Recover,
     Report,
+    Cancel,
 }
 
 #[derive(Debug)]
@@ -110,7 +118,7 @@ impl OrderBook {
         self.waiting.clear();
         self.answered.clear();
         self.answered_order.clear();
-        self.actions.retain(|action| matches!(action, Action::Start { .. }));
+        self.actions.retain(|action| !matches!(action, Action::Answer(_)));
     }
 
     /// Orders came in a message of `epoch`.
@@ -124,12 +132,24 @@ impl OrderBook {
                 self.actions.push_back(Action::Answer(Answer { order: order.id, result }));
             } else if self.is_known(order.id) {
                 // Its answer is still to come.
+            } else if let OrderKind::Cancel(copy) = order.kind {
+                self.cancel(copy);
+                self.answer(order.id, Ok(()));
             } else if self.waiting.len() >= WAITING_MAX {
                 self.answer(order.id, Err(format!("{WAITING_MAX} orders wait already")));
             } else {
                 let until = now.saturating_add(order.deadline);
                 self.waiting.push_back(Waiting { order, until });
             }
+        }
+    }
+
+    /// A copy that waits is not begun, one that runs is stopped; the namenode wants to hear of neither.
+    fn cancel(&mut self, copy: u64) {
+        let is_it = |order: &Order| order.id == copy && lane(&order.kind) == Lane::Copy;
+        self.waiting.retain(|waiting| !is_it(&waiting.order));
+        if self.running.get(&(self.epoch, copy)) == Some(&Lane::Copy) {
+            self.actions.push_back(Action::Stop { epoch: self.epoch, order: copy });
         }
     }
 
@@ -197,6 +217,7 @@ impl OrderBook {
             Lane::Verify => self.limits.verifies_max,
             Lane::Recover => self.limits.recoveries_max,
             Lane::Report => 1,
+            Lane::Cancel => usize::MAX, // Done when it is received.
         }
     }
 }
@@ -208,6 +229,7 @@ fn lane(kind: &OrderKind) -> Lane {
         OrderKind::Verify(_) => Lane::Verify,
         OrderKind::Recover(_) | OrderKind::Finish(_) => Lane::Recover,
         OrderKind::ReportBuckets | OrderKind::ListBuckets(_) => Lane::Report,
+        OrderKind::Cancel(_) => Lane::Cancel,
     }
 }
 

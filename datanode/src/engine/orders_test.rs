@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use doldam_proto::block::BlockBytes;
+use doldam_proto::convert::datanode::CopyOrder;
+use doldam_proto::digest::ChainingValue;
 use doldam_proto::id::{BlockId, Generation};
 
 use super::*;
@@ -12,6 +15,23 @@ const LIMITS: OrderLimits =
 fn drop_order(id: u64) -> Order {
     let kind = OrderKind::Drop { block: BlockId(id), generation: Generation(1), only_bad: false };
     Order { id, deadline: Duration::from_secs(10), kind }
+}
+
+fn copy_order(id: u64) -> Order {
+    let copy = CopyOrder {
+        block: BlockId(id),
+        generation: Generation(1),
+        length: 1,
+        chaining_value: ChainingValue([1; 32]),
+        file_offset: 0,
+        block_bytes: BlockBytes::new(1 << 20).unwrap(),
+        targets: Vec::new(),
+    };
+    Order { id, deadline: Duration::from_secs(10), kind: OrderKind::Copy(copy) }
+}
+
+fn cancel_order(id: u64, copy: u64) -> Order {
+    Order { id, deadline: Duration::from_secs(10), kind: OrderKind::Cancel(copy) }
 }
 
 fn at(secs: u64) -> Uptime {
@@ -118,4 +138,30 @@ fn too_many_orders_are_refused_and_not_hoarded() {
     let last = WAITING_MAX as u64;
     let actions = book.poll_actions(at(0));
     assert_eq!(actions[0], refused(last, "10000 orders wait already"));
+}
+
+#[test]
+fn a_copy_that_is_cancelled_is_not_begun_or_is_stopped_and_its_place_is_free() {
+    let mut book = book();
+    let started = |id| Action::Start { epoch: 7, order: copy_order(id), until: at(10) };
+    book.received(at(0), 7, vec![copy_order(1), copy_order(2), copy_order(3), copy_order(4)]);
+    assert_eq!(book.poll_actions(at(0)), [started(1), started(2)]);
+    book.received(at(1), 7, vec![cancel_order(5, 3), cancel_order(6, 1)]);
+    let stop = Action::Stop { epoch: 7, order: 1 };
+    assert_eq!(book.poll_actions(at(1)), [done(5), stop, done(6)]);
+    book.finished(7, 1, Err("cancelled".to_owned()));
+    assert_eq!(book.poll_actions(at(2)), [refused(1, "cancelled"), started(4)]);
+    assert_eq!(book.len(), 2);
+}
+
+#[test]
+fn what_is_no_copy_or_is_done_cannot_be_cancelled() {
+    let mut book = book();
+    book.received(at(0), 7, vec![drop_order(1), drop_order(2), drop_order(3), copy_order(4)]);
+    book.poll_actions(at(0));
+    book.finished(7, 4, Ok(()));
+    book.received(at(1), 7, vec![cancel_order(5, 1), cancel_order(6, 3), cancel_order(7, 4)]);
+    book.received(at(1), 7, vec![cancel_order(8, 99)]);
+    assert_eq!(book.poll_actions(at(1)), [done(4), done(5), done(6), done(7), done(8)]);
+    assert_eq!(book.len(), 3);
 }

@@ -1,7 +1,8 @@
 //! How much of a node repair may take while others are served.
 //!
-//! A copy is sent frame after frame. While blocks of clients are written or read, it pauses after each frame, so that
-//! all copies together are busy for a share of the time only. That yields whatever is scarce, network, disk or
+//! A copy is sent, and received, frame after frame. While blocks of clients are written or read on a node, it pauses
+//! there after each frame, so that all copies that the node sends, and all that it receives, are busy for a share of
+//! the time only. That yields whatever is scarce, network, disk or
 //! processor, without having to know which or how much there is of it. Alone, copies go at full speed. And however busy
 //! the node is, a copy keeps a least rate, so that it ends before the namenode gives up on it: repair that never
 //! ends is worse than a slow read.
@@ -11,15 +12,15 @@ use std::time::Duration;
 /// What repair is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RepairShare {
-    /// Share of the time in which copies are sent while others are served, in percent, 1 to 100.
+    /// Share of the time in which copies are sent, and received, while others are served, in percent, 1 to 100.
     pub(crate) percent: u32,
-    /// Bytes per second that each copy may send in any case; not 0.
+    /// Bytes per second that each copy may move in any case; not 0.
     pub(crate) bytes_per_sec_min: u64,
 }
 
 impl RepairShare {
-    /// How long a copy pauses after it sent `bytes` in `took`, while `others` blocks are written or read and `copies`
-    /// (this one too) are sent.
+    /// How long a copy pauses after it moved `bytes` in `took`, while `others` blocks are written or read and `copies`
+    /// (this one too) go the same way.
     pub(crate) fn pause_after(
         &self,
         bytes: u64,

@@ -419,6 +419,36 @@ fn folder_with_open_block() -> (TempDir, Vec<u8>) {
 }
 
 #[tokio::test]
+async fn a_copy_that_runs_is_cut_when_it_is_cancelled() {
+    let mut namenode = FakeNamenode::start(vec![]).await;
+    let datanode = start_in(folder_with(1), &[&namenode]).await;
+    let mut stream = namenode.next_conversation().await;
+    // Takes the connection, and says nothing.
+    let target = RealNet.bind("127.0.0.1:0").await.unwrap();
+    let node = wire::NodeAddress {
+        node_id: 8,
+        address: target.local_addr().unwrap(),
+        ..wire::NodeAddress::default()
+    };
+    let copy = wire::CopyOrder {
+        block_id: 1,
+        generation: 1,
+        length: 1001,
+        chaining_value: tree_of(0, &bytes(1001)).1.chaining_value.to_bytes(),
+        file_offset: 0,
+        block_bytes: 1 << 20,
+        targets: vec![node],
+    };
+    stream.order(1, vec![(1, Kind::Copy(copy))]).await;
+    let _connection = soon(target.accept()).await.unwrap();
+    let cancel = Kind::Cancel(wire::CancelOrder { copy_order_id: 1 });
+    stream.order(1, vec![(2, cancel)]).await;
+    let result = stream.result_of(1).await;
+    assert_eq!((result.done, &result.error[..]), (false, "cancelled by the namenode"));
+    drop(datanode);
+}
+
+#[tokio::test]
 async fn what_writers_left_is_told_at_every_registration_and_recovered_and_finished_by_order() {
     let (dir, content) = folder_with_open_block();
     let mut namenode = FakeNamenode::start(vec![]).await;

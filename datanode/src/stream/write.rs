@@ -275,6 +275,7 @@ impl Incoming<'_> {
             let body_bytes = header.write_body_bytes();
             reader.read_exact_into(&mut buffer, body_bytes).await.map_err(Stop::SenderGone)?;
 
+            let begun = self.node.seams.clock.now();
             let before = receiver.length();
             let end = before.max(header.offset + u64::from(header.payload_bytes));
             let store = || {
@@ -294,6 +295,10 @@ impl Incoming<'_> {
             }
             if let Some(digest) = finished {
                 break digest;
+            }
+            if receiver.is_ordered() {
+                let took = self.node.seams.clock.now().saturating_sub(begun);
+                give_way(self.node, end - before, took).await;
             }
         };
         drop(buffer); // It may serve another stream while this block is synced.
@@ -359,6 +364,15 @@ impl Incoming<'_> {
             Err(Ok(stop)) => Err(stop),
             Err(Err(cause)) => Err(forward::cannot_send(next, &cause).await.into()),
         }
+    }
+}
+
+/// A repair copy lets go first what clients wait for, here as at its source.
+async fn give_way(node: &Node, bytes: u64, took: Duration) {
+    let (others, copies) = (node.foreground_streams(), node.repairs.receiving());
+    let pause = node.config.repair_share().pause_after(bytes, took, others, copies);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -187,7 +187,9 @@ fn requests() -> Vec<Vec<u8>> {
     let of_kind = |kind| wire::Order { kind: Some(kind), ..order.clone() };
     let recover = of_kind(wire::order::Kind::Recover(recover));
     let finish = of_kind(wire::order::Kind::Finish(finish));
-    let orders = wire::NamenodeMessage { epoch: 1, orders: vec![order.clone(), recover, finish] };
+    let cancel = of_kind(wire::order::Kind::Cancel(wire::CancelOrder { copy_order_id: 1 }));
+    let orders = vec![order.clone(), recover, finish, cancel];
+    let orders = wire::NamenodeMessage { epoch: 1, orders };
     let (id, generation) = (BlockId(7), Generation(1));
     let read = ReadBlock {
         id,

@@ -15,6 +15,7 @@
 pub mod assess;
 pub mod balance;
 pub mod budget;
+mod cancel;
 pub mod drain;
 pub mod drops;
 pub mod explain;

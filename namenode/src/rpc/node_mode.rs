@@ -224,6 +224,8 @@ fn datanode(node: &Node, now: Uptime) -> wire::DatanodeReport {
         active_streams: node.load.active_streams,
         version: node.version.clone(),
         failed_volumes: node.load.failed_volumes.clone(),
+        scrub_passes: node.load.scrub_passes,
+        scrub_oldest_secs: node.load.scrub_oldest_secs,
         ..wire::DatanodeReport::default()
     }
 }

@@ -69,6 +69,8 @@ fn load(
         return Err(BadMessage::new("volumes", why));
     }
     let mut load = Load { active_streams, replicas, ..Load::default() };
+    let working = volumes.iter().filter(|volume| !volume.failed);
+    load.scrub_passes = working.map(|volume| volume.scrub_passes).min().unwrap_or(0);
     for volume in volumes {
         let path = short_text("volumes.path", volume.path)?;
         let failure = short_text("volumes.failure", volume.failure)?;
@@ -80,6 +82,7 @@ fn load(
         load.capacity = load.capacity.saturating_add(volume.capacity);
         load.used = load.used.saturating_add(volume.used);
         load.available = load.available.saturating_add(volume.available);
+        load.scrub_oldest_secs = load.scrub_oldest_secs.max(volume.scrub_oldest_secs);
     }
     Ok(load)
 }
@@ -175,6 +178,24 @@ fn fingerprint(field: &'static str, bytes: &[u8]) -> Result<Fingerprint, BadMess
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_verified_as_far_as_the_worst_of_its_working_folders() {
+        let volume = |scrub_passes, scrub_oldest_secs, failed| wire::VolumeStatus {
+            scrub_passes,
+            scrub_oldest_secs,
+            failed,
+            ..wire::VolumeStatus::default()
+        };
+        let scrubbed = |volumes| {
+            let load = load(volumes, 0, 0).unwrap();
+            (load.scrub_passes, load.scrub_oldest_secs)
+        };
+        let two = vec![volume(7, 20, false), volume(4, 30, false), volume(1, 99, true)];
+        assert_eq!(scrubbed(two), (4, 30));
+        assert_eq!(scrubbed(vec![volume(7, 20, false), volume(0, 0, false)]), (0, 20));
+        assert_eq!(scrubbed(vec![volume(1, 99, true)]), (0, 0));
+    }
 
     #[test]
     fn each_broken_rule_of_what_was_recovered_names_its_field() {

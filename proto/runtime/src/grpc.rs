@@ -143,7 +143,7 @@ struct Accepted {
 
 async fn accept(listener: &dyn Listener, permits: &Arc<Semaphore>) -> Accepted {
     loop {
-        let Ok(_permit) = Arc::clone(permits).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
             return std::future::pending().await; // Never closed.
         };
         let accepted = listener.accept().await;
@@ -152,7 +152,9 @@ async fn accept(listener: &dyn Listener, permits: &Arc<Semaphore>) -> Accepted {
             Ok((incoming.register()?, peer))
         });
         match registered {
-            Ok((stream, peer)) => return Accepted { stream, peer: Peer(peer.into()), _permit },
+            Ok((stream, peer)) => {
+                return Accepted { stream, peer: Peer(peer.into()), _permit: permit };
+            }
             Err(cause) => {
                 warn!(%cause, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

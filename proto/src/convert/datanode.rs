@@ -46,6 +46,8 @@ pub enum OrderKind {
     Recover(RecoverOrder),
     /// Make a replica of what is there.
     Finish(FinishOrder),
+    /// End the copy of this order, if it has not ended.
+    Cancel(u64),
 }
 
 /// A block whose writer left: nobody may go on with it under an older generation.
@@ -143,6 +145,7 @@ impl TryFrom<wire::Order> for Order {
             Some(Kind::ListBuckets(list)) => OrderKind::ListBuckets(list.buckets),
             Some(Kind::Recover(recover)) => OrderKind::Recover(recover.try_into()?),
             Some(Kind::Finish(finish)) => OrderKind::Finish(finish.try_into()?),
+            Some(Kind::Cancel(cancel)) => OrderKind::Cancel(cancel.copy_order_id),
             None => return Err(BadMessage::new("kind", "an order unknown to this version")),
         };
         let deadline = Duration::from_millis(u64::from(order.deadline_ms));

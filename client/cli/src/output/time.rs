@@ -9,6 +9,16 @@ pub(crate) fn utc(milliseconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// `40 s`, `12 min`, `23 h`, `6 d`: whole units, as few as tell it.
+pub(crate) fn human_age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
 ///
 /// Counts from 0000-03-01, so that the leap day is the last of its year (Howard Hinnant,
@@ -46,6 +56,12 @@ mod tests {
         ] {
             assert_eq!(utc(seconds * 1000), text);
         }
+    }
+
+    #[test]
+    fn ages_are_told_in_the_largest_unit_of_which_there_are_two() {
+        let ages = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(human_age);
+        assert_eq!(ages, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ impl FakeAdmin {
             node: Some(node),
             node_uuid: vec![5; 16].into(),
             replicas: 12,
+            scrub_passes: 3,
+            scrub_oldest_secs: 90,
             ..Default::default()
         };
         let report = wire::ReportResponse {

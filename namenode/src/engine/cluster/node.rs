@@ -88,6 +88,10 @@ pub struct Load {
     pub unverified: u64,
     /// Paths of volumes that failed, and why.
     pub failed_volumes: Vec<String>,
+    /// Complete verifications of the working volume that had the fewest.
+    pub scrub_passes: u64,
+    /// No replica has not been verified for longer, in seconds; 0 before the first verification began.
+    pub scrub_oldest_secs: u64,
 }
 
 /// A datanode in this run of the namenode.

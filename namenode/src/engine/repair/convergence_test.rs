@@ -284,6 +284,7 @@ impl Simulation {
                     Action::Order(node, order) => {
                         assert!(self.up.contains(&node), "an order to a node without a stream");
                         self.check_drop(node, &order);
+                        self.note_cancelled(node, &order);
                         if !self.is_lost() {
                             let wait = Duration::from_secs(self.chance.below(4));
                             let (owner, due) = (node, self.world.now + wait);
@@ -296,6 +297,15 @@ impl Simulation {
             }
             self.check_limits();
         }
+    }
+
+    /// A copy that is cancelled counts no longer, though it may arrive all the same.
+    fn note_cancelled(&mut self, node: NodeId, order: &wire::Order) {
+        let Some(order::Kind::Cancel(cancel)) = &order.kind else { return };
+        let is_it = |flight: &&mut InFlight| {
+            flight.owner == node && flight.order.order_id == cancel.copy_order_id
+        };
+        self.orders.iter_mut().filter(is_it).for_each(|flight| flight.is_void = true);
     }
 
     /// The promise: whatever is ordered to be dropped, another good replica is on a live node, or nobody owns it.
@@ -388,6 +398,10 @@ impl Simulation {
                         let done = Event::Answered(node, order.order_id, OrderEnd::Done);
                         self.world.event(done);
                     }
+                }
+                Some(order::Kind::Cancel(cancel)) => {
+                    let id = cancel.copy_order_id;
+                    self.orders.retain(|each| each.owner != node || each.order.order_id != id);
                 }
                 Some(_) | None => {}
             }

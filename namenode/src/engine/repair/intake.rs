@@ -116,6 +116,7 @@ impl RepairPlanner {
         };
         let assessment = Assessment::of(&block, around.cluster);
         let health = assessment.health();
+        self.cancel_needless(&block, &assessment, around);
         if self.removing.contains_key(&id) {
             self.queue.watch(id, health);
         } else if assessment.copies_needed() > self.tasks.of_block(id).count()
@@ -124,7 +125,7 @@ impl RepairPlanner {
             if !self.queue.is_parked(id) {
                 self.queue.make_ready(id, health);
             }
-        } else if assessment.is_settled() {
+        } else if assessment.is_settled() && self.tasks.of_block(id).next().is_none() {
             self.forget(id);
         } else {
             self.queue.watch(id, health);
@@ -169,7 +170,7 @@ impl RepairPlanner {
             }
             Standing::Good | Standing::BeingWritten | Standing::Contradiction => {
                 self.end_task(replica.block, node);
-                Ok(())
+                self.consider(replica.block, around)
             }
         }
     }

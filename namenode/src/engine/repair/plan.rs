@@ -78,7 +78,7 @@ impl RepairPlanner {
         } else if let Some(removal) = removal {
             self.queue.watch(id, health);
             self.propose_removal(&block, removal);
-        } else if assessment.is_settled() {
+        } else if assessment.is_settled() && under_way == 0 {
             self.forget(id);
         } else {
             self.queue.watch(id, health);
@@ -315,7 +315,7 @@ impl RepairPlanner {
         self.doubted.range(of_block).next().is_some()
     }
 
-    fn release_task(&mut self, order: u64) -> Option<CopyTask> {
+    pub(super) fn release_task(&mut self, order: u64) -> Option<CopyTask> {
         let task = self.tasks.end(order)?;
         if !task.is_stored {
             self.budget.give_back(task.source, task.target, task.bytes);

@@ -101,6 +101,11 @@ impl Tasks {
         orders.filter_map(|order| self.copies.get(order))
     }
 
+    /// Orders of copies of `block`.
+    pub fn orders_of_block(&self, block: BlockId) -> impl Iterator<Item = u64> {
+        self.by_block.get(&block).into_iter().flatten().copied()
+    }
+
     /// Orders whose source or target is `node`.
     pub fn of_node(&self, node: NodeId) -> Vec<u64> {
         let has_part = |task: &CopyTask| task.source == node || task.target == node;

@@ -385,6 +385,17 @@ pub(super) fn drops(actions: &[Action]) -> Vec<(u64, u32)> {
     actions.iter().filter_map(drop).collect()
 }
 
+/// The cancelled copies among actions, as (order of the copy, source).
+pub(super) fn cancelled(actions: &[Action]) -> Vec<(u64, u32)> {
+    let cancel = |action: &Action| match action {
+        Action::Order(node, wire::Order { kind: Some(wire::order::Kind::Cancel(cancel)), .. }) => {
+            Some((cancel.copy_order_id, node.0))
+        }
+        Action::Order(..) | Action::Propose(_) => None,
+    };
+    actions.iter().filter_map(cancel).collect()
+}
+
 /// The proposals among actions.
 pub(super) fn proposals(actions: &[Action]) -> Vec<Change> {
     let change = |action: &Action| match action {

@@ -11,6 +11,7 @@ use crate::error::CommandError;
 use crate::exit_code::ExitCode;
 use crate::output::size::{grouped, human_bytes, human_seconds, percent};
 use crate::output::table::table;
+use crate::output::time::human_age;
 use crate::session::Session;
 
 /// Show the state of the cluster: datanodes, room, what is being repaired.
@@ -104,6 +105,7 @@ fn datanodes(report: &ClusterReport) -> String {
         "use",
         "replicas",
         "streams",
+        "verified",
         "version",
     ];
     let rows = report.datanodes.iter().map(|node| {
@@ -131,8 +133,27 @@ fn datanodes(report: &ClusterReport) -> String {
             percent(node.used, node.used.saturating_add(node.available)),
             grouped(node.replicas),
             node.active_streams.to_string(),
+            verified(node.scrub_passes, node.scrub_oldest_secs),
             node.version.clone(),
         ]
     });
     table(header, rows.collect(), &[0, 4, 5, 6, 7, 8, 9])
+}
+
+/// Within what time all replicas of a datanode were verified by its scrubber.
+fn verified(passes: u64, oldest_secs: u64) -> String {
+    if passes == 0 { "not yet".to_owned() } else { format!("in {}", human_age(oldest_secs)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_verified_as_a_whole_is_told_apart() {
+        assert_eq!(verified(0, 0), "not yet");
+        assert_eq!(verified(0, 50), "not yet");
+        assert_eq!(verified(1, 0), "in 0 s");
+        assert_eq!(verified(9, 7_300), "in 2 h");
+    }
 }

@@ -55,6 +55,7 @@ impl Latencies {
 
 /// What latencies come to, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of each name in the record")]
 pub(super) struct LatencySummary {
     /// Half of the calls were faster.
     p50_ms: f64,

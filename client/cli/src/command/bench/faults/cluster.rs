@@ -75,8 +75,6 @@ pub(super) struct Cluster<'a> {
     session: &'a Session,
     /// `HOST:PORT` of the namenode.
     address: String,
-    /// `HOST:PORT` of each datanode.
-    addresses: Vec<String>,
     namenode: Server,
     datanodes: Vec<Server>,
     folder: PathBuf,
@@ -117,7 +115,7 @@ impl<'a> Cluster<'a> {
         }
         let folder = folder.to_owned();
         let datanodes = servers;
-        let cluster = Self { session, address, addresses, namenode, datanodes, folder };
+        let cluster = Self { session, address, namenode, datanodes, folder };
         cluster.wait_until_live(cluster.datanodes.len()).await?;
         Ok(cluster)
     }
@@ -138,13 +136,10 @@ impl<'a> Cluster<'a> {
         (0..self.datanodes.len()).find(is_busy).unwrap_or(0)
     }
 
-    /// Bytes of the replicas on a datanode.
-    pub(super) async fn held(&self, datanode: usize) -> Result<u64, CommandError> {
-        let report = self.client().await?.report().await;
-        let report = report.map_err(CommandError::cluster("ask", &self.address))?;
-        let mut nodes = report.datanodes.iter();
-        let node = nodes.find(|node| node.node.address == self.addresses[datanode]);
-        Ok(node.map_or(0, |node| node.used))
+    /// Bytes of the copies that wait or run.
+    pub(super) async fn to_be_copied(&self) -> Result<u64, CommandError> {
+        let repair = self.client().await?.repair(0, 0).await;
+        Ok(repair.map_err(CommandError::cluster("ask", &self.address))?.todo_bytes)
     }
 
     /// Does `fault` to a datanode.
@@ -187,6 +182,15 @@ impl<'a> Cluster<'a> {
     pub(super) async fn wait_until_whole(&self) -> Result<(), CommandError> {
         let whole = |report: &ClusterReport| report.under_replicated + report.missing == 0;
         self.until("every block has its replicas", whole).await.map(drop)
+    }
+
+    /// Waits until nothing is copied, and nothing waits to be.
+    pub(super) async fn wait_until_idle(&self) -> Result<(), CommandError> {
+        let idle = |report: &ClusterReport| {
+            let lacking = report.under_replicated + report.missing;
+            lacking + report.repairs_running + report.repairs_waiting == 0
+        };
+        self.until("nothing is repaired", idle).await.map(drop)
     }
 
     /// Waits until a report of the namenode says so; returns when that was.
