@@ -399,8 +399,14 @@ impl RepairPlanner {
 }
 
 #[cfg(test)]
+#[path = "repair/cancel_test.rs"]
+mod cancel_test;
+#[cfg(test)]
 #[path = "repair/convergence_test.rs"]
 mod convergence_test;
+#[cfg(test)]
+#[path = "repair/open_part_test.rs"]
+mod open_part_test;
 #[cfg(test)]
 #[path = "repair/operations_test.rs"]
 mod operations_test;

@@ -59,8 +59,8 @@ pub struct StreamFile {
     /// What was possible, from the beginning on.
     sights: Vec<Rc<Vec<Sight>>>,
     sessions: u64,
-    /// Lengths to which somebody may be cutting it.
-    cutting: Vec<usize>,
+    /// Lengths to which somebody may be cutting it, each with who had opened it last when that was asked for.
+    cutting: Vec<(usize, u64)>,
     /// Who opened it last.
     writer: u64,
     /// How often memory was lost.
@@ -108,7 +108,7 @@ impl StreamFile {
     }
 
     fn set(&mut self, mut sights: Vec<Sight>) {
-        for length in &self.cutting {
+        for (length, _) in &self.cutting {
             for sight in cut_to(&sights, *length) {
                 if !sights.contains(&sight) {
                     sights.push(sight);
@@ -235,14 +235,20 @@ impl StreamFile {
 
     /// The file is about to be cut: that may happen at any time from now on.
     pub fn cuts(&mut self, length: usize) {
-        self.cutting.push(length);
+        self.cutting.push((length, self.writer));
         self.set(self.possible().to_vec());
     }
 
     /// It was, if nothing else happened to it since, or it will not be cut any more.
     pub fn ends_cut(&mut self, length: usize, cut_since: Option<usize>) {
-        if let Some(position) = self.cutting.iter().position(|cutting| *cutting == length) {
-            self.cutting.remove(position);
+        let position = self.cutting.iter().position(|(cutting, _)| *cutting == length);
+        if let Some((_, writer)) = position.map(|position| self.cutting.remove(position))
+            && cut_since.is_some()
+            && writer == self.writer
+        {
+            // That writer's end came before, whenever it hears of it.
+            self.sessions += 1;
+            self.writer = self.sessions;
         }
         if cut_since == Some(self.moment()) {
             self.set(cut_to(self.possible(), length));
@@ -258,8 +264,10 @@ impl StreamFile {
     fn may_be_less(&mut self) {
         let mut sights = self.possible().to_vec();
         for sight in &mut sights {
-            if let Sight::File { least, durable, is_shaky, .. } = sight
-                && *durable < *least
+            // Also if no more than what was synced must be there: a flush that nobody was told of may show more until
+            // its loss is found out.
+            if let Sight::File { bytes, least, durable, is_shaky, .. } = sight
+                && *durable < bytes.len()
             {
                 (*least, *is_shaky) = (*durable, true);
             }
@@ -308,6 +316,36 @@ mod tests {
 
     fn seen(bytes: &[u8]) -> Seen {
         Seen { length: bytes.len(), digest: blake3::hash(bytes), is_closed: false }
+    }
+
+    #[test]
+    fn a_close_that_was_answered_late_does_not_undo_the_cut_that_came_after_it() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.cuts(2);
+        file.tries(&mut session);
+        file.ends_cut(2, Some(0));
+        file.done(&mut session, true);
+        let closed = Seen { is_closed: true, ..seen(b"ab") };
+        file.saw(file.moment(), Some(closed)).unwrap();
+    }
+
+    #[test]
+    fn what_a_flush_shows_that_nobody_was_told_of_may_be_lost_with_the_power() {
+        let mut file = StreamFile::default();
+        let mut session = file.opened_new();
+        file.writes(&mut session, b"abc");
+        file.tries(&mut session);
+        file.done(&mut session, true);
+        file.writes(&mut session, b"def");
+        file.tries(&mut session);
+        file.memory_lost();
+        file.saw(file.moment(), Some(seen(b"abcdef"))).unwrap();
+        let closed = Seen { is_closed: true, ..seen(b"abcd") };
+        assert!(file.saw(file.moment(), Some(seen(b"ab"))).is_err(), "so much was synced");
+        file.saw(file.moment(), Some(closed)).unwrap();
+        assert!(file.saw(file.moment(), Some(seen(b"abc"))).is_err(), "it is closed");
     }
 
     #[test]

@@ -10,8 +10,7 @@ use doldam_proto::wire::{AddReplicaCommand, MarkBadReplicaCommand, RemoveReplica
 
 use super::plan::PARKED_FOR;
 use super::test_world::{
-    BLOCK_BYTES, LENGTH, LIMITS, LIVENESS, VALUE, World, cancelled, copies, drops, proposals,
-    replica,
+    LENGTH, LIMITS, LIVENESS, VALUE, World, copies, drops, proposals, replica,
 };
 use super::{Action, Event, OrderEnd};
 use crate::engine::cluster::inventory::Finding;
@@ -37,23 +36,6 @@ fn add(block: BlockId, node: u32, replaces: u32) -> Change {
         node_id: node,
         replaces_node_id: replaces,
     })
-}
-
-/// Carries out what is proposed and stores what is copied, until there is nothing more to do.
-fn settle(world: &mut World) {
-    for _ in 0..100 {
-        let actions = world.poll();
-        if actions.is_empty() {
-            return;
-        }
-        for change in proposals(&actions) {
-            world.carry_out(change);
-        }
-        for (block, _, target) in copies(&actions) {
-            world.store(BlockId(block), target);
-        }
-    }
-    panic!("no end of actions");
 }
 
 #[test]
@@ -174,89 +156,6 @@ fn a_source_that_cannot_is_believed_and_another_source_takes_over() {
     assert_eq!(world.planner.stats().running, 0);
     world.advance_to(Duration::from_secs(1));
     assert_eq!(copies(&world.poll()), [(block.0, 2, 3)]);
-}
-
-#[test]
-fn when_the_node_is_back_what_waited_for_it_is_cancelled() {
-    let mut world = World::new(&["/a", "/a", "/a", "/a", "/a"]);
-    for file in 0..6 {
-        world.file(&format!("/f{file}"), 3, &[1, 2, 3]);
-    }
-    world.lose(3);
-    world.advance_to(LIVENESS.dead_after);
-    let started = copies(&world.poll()).len();
-    assert!(started < 6, "the budget does not last for all");
-    assert_eq!(world.planner.stats().waiting, 6 - started);
-    world.come_back(3);
-    assert_eq!(copies(&world.poll()), []);
-    assert_eq!(world.planner.stats().waiting, 0);
-}
-
-/// A block of nodes 1 to 3 that is being copied since node 3 died, and the order of the copy.
-fn copied_for_a_dead_node() -> (World, BlockId, u64, u32) {
-    let mut world = World::new(&["/a", "/a", "/a", "/a"]);
-    let block = world.file("/f", 3, &[1, 2, 3]);
-    world.lose(3);
-    world.advance_to(LIVENESS.dead_after);
-    let actions = world.poll();
-    let [Action::Order(source, order)] = actions.as_slice() else { panic!("{actions:?}") };
-    (world, block, order.order_id, source.0)
-}
-
-#[test]
-fn a_running_copy_is_cancelled_once_it_is_known_that_the_node_still_has_its_replica() {
-    let (mut world, _, order, source) = copied_for_a_dead_node();
-    world.come_back(3);
-    assert_eq!(world.poll(), [], "it may have come back with an empty disk");
-    assert_eq!(world.planner.stats().running, 1);
-    world.confirm(NodeId(3));
-    let actions = world.poll();
-    assert_eq!((cancelled(&actions), actions.len()), (vec![(order, source)], 1));
-    assert_eq!(world.planner.stats().running, 0);
-    assert_eq!(world.planner.stats().failures, 0);
-    world.event(Event::Answered(NodeId(source), order, OrderEnd::Failed));
-    assert_eq!(world.poll(), [], "nothing is tried again");
-}
-
-#[test]
-fn a_copy_that_was_cancelled_too_late_is_a_surplus_that_is_trimmed() {
-    let (mut world, block, order, source) = copied_for_a_dead_node();
-    world.come_back(3);
-    world.confirm(NodeId(3));
-    assert_eq!(cancelled(&world.poll()), [(order, source)]);
-    world.store(block, 4);
-    settle(&mut world);
-    assert_eq!(world.good(block).len(), 3);
-}
-
-#[test]
-fn a_copy_whose_replica_is_stored_already_is_not_cancelled() {
-    let (mut world, block, ..) = copied_for_a_dead_node();
-    world.store(block, 4);
-    world.come_back(3);
-    world.confirm(NodeId(3));
-    assert_eq!(cancelled(&world.poll()), []);
-    settle(&mut world);
-    assert_eq!(world.good(block).len(), 3);
-}
-
-#[test]
-fn of_two_copies_one_goes_on_when_one_node_is_back() {
-    let mut world = World::new(&["/a", "/a", "/a", "/a", "/a"]);
-    world.file("/f", 3, &[1, 2, 3]);
-    world.lose(3);
-    world.lose(2);
-    world.advance_to(LIVENESS.dead_after);
-    let actions = world.poll();
-    let [Action::Order(_, _), Action::Order(source, second)] = actions.as_slice() else {
-        panic!("{actions:?}")
-    };
-    let second = (second.order_id, source.0);
-    world.come_back(3);
-    world.confirm(NodeId(3));
-    let actions = world.poll();
-    assert_eq!((cancelled(&actions), actions.len()), (vec![second], 1));
-    assert_eq!(world.planner.stats().running, 1);
 }
 
 #[test]
@@ -439,7 +338,7 @@ fn where_there_is_no_other_node_the_new_replica_goes_where_the_bad_one_is() {
     }));
     assert_eq!(copies(&world.poll()), [(block.0, 1, 2)]);
     world.store(block, 2);
-    settle(&mut world);
+    world.settle();
     let healed = world.block(block);
     assert_eq!((healed.good.len(), healed.bad.len()), (2, 0));
 }
@@ -550,109 +449,9 @@ fn a_lower_replication_is_trimmed_and_a_higher_one_copied() {
         let path = "/f".to_owned();
         let command = wire::SetReplicationCommand { path, replication };
         world.apply(Change::SetReplication(command));
-        settle(world);
+        world.settle();
         world.good(block).len()
     };
     assert_eq!(replication(&mut world, 3), 3);
     assert_eq!(replication(&mut world, 1), 1);
-}
-
-#[test]
-fn a_part_of_a_finished_block_is_dropped_unless_its_holder_or_a_copy_may_need_it() {
-    let mut world = World::new(&["/a", "/b", "/c", "/d"]);
-    let block = world.file("/f", 3, &[1, 2]);
-    let open = |node| Event::Open(NodeId(node), block, Generation(1));
-    let actions = world.poll();
-    let copied_to = copies(&actions)[0].2;
-    world.event(open(copied_to));
-    world.event(open(1));
-    assert_eq!(drops(&world.poll()), [], "a copy is on its way, and node 1 counts");
-    let other = [3, 4].into_iter().find(|node| *node != copied_to).unwrap();
-    world.event(open(other));
-    assert_eq!(drops(&world.poll()), [(block.0, other)]);
-}
-
-#[test]
-fn a_part_of_a_block_without_a_good_replica_is_made_one_again_if_it_is_whole() {
-    let mut world = World::new(&["/a", "/b"]);
-    let block = world.file("/f", 1, &[1]);
-    world.event(Event::Found(NodeId(1), Finding::Missing(block, Generation(1))));
-    let marked = proposals(&world.poll());
-    world.carry_out(marked[0].clone());
-    assert_eq!(world.block(block).good, []);
-
-    world.event(Event::Open(NodeId(1), block, Generation(1)));
-    let actions = world.poll();
-    let [Action::Order(NodeId(1), order)] = &actions[..] else { panic!("{actions:?}") };
-    let Some(order::Kind::Finish(finish)) = &order.kind else { panic!("{order:?}") };
-    let known = world.block(block);
-    assert_eq!((finish.block_id, finish.generation), (block.0, 1));
-    assert_eq!((finish.file_offset, finish.length), (known.offset, known.length));
-    assert_eq!(finish.chaining_value, known.chaining_value.to_bytes());
-
-    world.store(block, 1);
-    let added = proposals(&world.poll());
-    world.carry_out(added[0].clone());
-    assert_eq!(world.good(block), BTreeSet::from([1]));
-}
-
-#[test]
-fn a_part_of_a_block_is_left_to_its_writer_whatever_is_left_of_its_replicas() {
-    let mut world = World::new(&["/a", "/b"]);
-    let block = world.file("/f", 1, &[1]);
-    world.apply(Change::Append(wire::AppendCommand {
-        path: "/f".to_owned(),
-        tail_block_id: block.0,
-        tail_generation: 1,
-        tail_holders: vec![1],
-        tail_targets: vec![1, 2],
-        ..wire::AppendCommand::default()
-    }));
-    world.event(Event::Found(NodeId(1), Finding::Missing(block, Generation(1))));
-    let marked = proposals(&world.poll());
-    world.carry_out(marked[0].clone());
-    let known = world.block(block);
-    assert_eq!((known.good, known.being_written), (vec![], true));
-    world.event(Event::Open(NodeId(1), block, Generation(1)));
-    assert_eq!(world.poll(), [], "its writer may go on with that part");
-
-    let inode_id = known.inode.0;
-    world.apply(Change::Abandon(wire::AbandonCommand { inode_id }));
-    world.poll();
-    world.event(Event::Open(NodeId(1), block, Generation(1)));
-    let actions = world.poll();
-    let [Action::Order(NodeId(1), order)] = &actions[..] else { panic!("{actions:?}") };
-    assert!(matches!(order.kind, Some(order::Kind::Finish(_))), "{order:?}");
-}
-
-#[test]
-fn a_commit_that_comes_into_force_late_is_looked_at_again() {
-    let mut world = World::new(&["/a", "/b", "/c", "/d"]);
-    let block = world.file("/f", 2, &[1, 3]);
-    let inode_id = world.block(block).inode.0;
-    world.apply(Change::Append(wire::AppendCommand {
-        path: "/f".to_owned(),
-        tail_block_id: block.0,
-        tail_generation: 1,
-        tail_holders: vec![1],
-        tail_targets: vec![1, 2],
-        ..wire::AppendCommand::default()
-    }));
-    let commit = wire::BlockCommit {
-        block_id: block.0,
-        generation: 2,
-        length: BLOCK_BYTES,
-        chaining_value: VALUE.to_bytes(),
-        root_value: vec![8; 32].into(),
-        node_ids: vec![1, 2],
-    };
-    let commits = vec![commit];
-    world.apply(Change::CommitBlocks(wire::CommitBlocksCommand { inode_id, commits }));
-    // One of those that have it is lost, and nothing that is in force so far.
-    world.lose(2);
-    world.advance_to(Duration::from_mins(10));
-    assert_eq!(copies(&world.poll()), []);
-    let flush = wire::FlushCommand { inode_id, length: BLOCK_BYTES, ..Default::default() };
-    assert_eq!(world.apply(Change::Flush(flush)).late_commits, [block.0]);
-    assert_eq!(copies(&world.poll()), [(block.0, 1, 4)], "3 has it under the older generation");
 }

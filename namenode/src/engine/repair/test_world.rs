@@ -139,6 +139,23 @@ impl World {
         self.tell(transition);
     }
 
+    /// Carries out what is proposed and stores what is copied, until there is nothing more to do.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..100 {
+            let actions = self.poll();
+            if actions.is_empty() {
+                return;
+            }
+            for change in proposals(&actions) {
+                self.carry_out(change);
+            }
+            for (block, _, target) in copies(&actions) {
+                self.store(BlockId(block), target);
+            }
+        }
+        panic!("no end of actions");
+    }
+
     fn load(&self, id: NodeId) -> Load {
         let capacity = if self.measures_disks { 100 * LENGTH } else { 1 << 40 };
         let used = if self.measures_disks { self.replicas_on(id.0) * LENGTH } else { 0 };
