@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use super::disk_fault::files_below;
 
 /// Bytes of a log that are printed when a test fails.
@@ -54,6 +56,10 @@ impl Server {
     /// Stops it from doing anything, as an overloaded machine does (`kill -STOP`).
     pub fn freeze(&self) {
         self.signal_to(self.id(), "STOP");
+        // Its threads stop one after the other: until all have, an answer may slip out.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let process = Pid::from_raw(self.id().cast_signed()).unwrap();
+        waitid(WaitId::Pid(process), stopped).unwrap();
     }
 
     /// Lets it go on after [`freeze`](Self::freeze).
