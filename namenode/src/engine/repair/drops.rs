@@ -88,11 +88,11 @@ impl Drops {
         self.by_order.insert(order, key);
     }
 
-    /// The node answered an order; whether it was a drop.
-    pub fn answered(&mut self, order: u64) -> bool {
-        let Some(key) = self.by_order.remove(&order) else { return false };
-        self.ordered.remove(&key);
-        true
+    /// The node answered an order; the block if it was a drop.
+    pub fn answered(&mut self, order: u64) -> Option<BlockId> {
+        let (node, block, generation) = self.by_order.remove(&order)?;
+        self.ordered.remove(&(node, block, generation));
+        Some(block)
     }
 
     /// The node said that it dropped a replica.
@@ -190,7 +190,7 @@ mod tests {
             drops.ordered(order, NODE, &next, UNTIL);
         }
         assert_eq!(drops.next_for(NODE), None);
-        assert!(drops.answered(0) && !drops.answered(0));
+        assert_eq!((drops.answered(0), drops.answered(0)), (Some(BlockId(0)), None));
         assert_eq!(drops.next_for(NODE).unwrap().block, BlockId(DROPS_ORDERED_MAX as u64));
         assert_eq!(drops.waiting(), 0);
     }
@@ -205,7 +205,7 @@ mod tests {
         assert!(!drops.is_ordered(NODE, BLOCK));
         drops.ordered(2, NODE, &drop_of(BLOCK, 1), UNTIL);
         drops.dropped(NODE, BLOCK, Generation(1));
-        assert!(!drops.is_ordered(NODE, BLOCK) && !drops.answered(2));
+        assert!(!drops.is_ordered(NODE, BLOCK) && drops.answered(2).is_none());
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         drops.push(NODE, drop_of(BLOCK, 2));
         let next = drops.next_for(NODE).unwrap();
         drops.ordered(2, NODE, &next, UNTIL);
-        assert!(drops.answered(1) && drops.is_ordered(NODE, BLOCK), "the other is");
-        assert!(drops.answered(2) && !drops.is_ordered(NODE, BLOCK));
+        assert!(drops.answered(1).is_some() && drops.is_ordered(NODE, BLOCK), "the other is");
+        assert!(drops.answered(2).is_some() && !drops.is_ordered(NODE, BLOCK));
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl RepairPlanner {
             Event::Stored(node, replica, value) => self.stored(node, &replica, value, around)?,
             Event::Dropped(node, block, generation) => {
                 self.drops.dropped(node, block, generation);
+                self.queue.unpark(block); // The node may take it again.
                 self.lost(node, block, generation, around)?;
             }
             Event::Open(node, block, generation) => self.open(node, block, generation, around)?,
@@ -368,7 +369,11 @@ impl RepairPlanner {
         end: OrderEnd,
         around: &Surroundings<'_>,
     ) -> Result<(), StoreError> {
-        if self.drops.answered(order) || end == OrderEnd::Done {
+        if let Some(block) = self.drops.answered(order) {
+            self.queue.unpark(block);
+            return Ok(());
+        }
+        if end == OrderEnd::Done {
             return Ok(()); // A copy ends with the word of its target.
         }
         match self.tasks.get(order) {

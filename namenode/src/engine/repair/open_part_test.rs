@@ -111,3 +111,21 @@ fn a_commit_that_comes_into_force_late_is_looked_at_again() {
     assert_eq!(world.apply(Change::Flush(flush)).late_commits, [block.0]);
     assert_eq!(copies(&world.poll()), [(block.0, 1, 4)], "3 has it under the older generation");
 }
+
+#[test]
+fn a_node_that_drops_an_old_part_of_a_block_may_take_the_block_as_soon_as_it_has() {
+    let mut world = World::new(&["/a", "/a", "/a"]);
+    let block = world.file("/f", 2, &[2, 3]);
+    world.event(Event::Unowned(vec![(NodeId(1), block, Generation(7))]));
+    assert_eq!(drops(&world.poll()), [(block.0, 1)]);
+    let path = "/f".to_owned();
+    world.apply(Change::SetReplication(wire::SetReplicationCommand { path, replication: 3 }));
+    assert_eq!(
+        world.poll(),
+        [],
+        "what it drops and what it gets must not be taken for one another"
+    );
+    world.event(Event::Dropped(NodeId(1), block, Generation(7)));
+    let copied = copies(&world.poll());
+    assert_eq!(copied.iter().map(|copy| copy.2).collect::<Vec<_>>(), [1]);
+}
