@@ -82,7 +82,9 @@ impl BlockStore {
         };
         {
             let state = self.state();
-            if state.open.get(key).is_none() || !is_durable(&state) {
+            // A folder that does not answer would be waited for without end; the next start looks again.
+            let is_here = state.open.get(key).is_some_and(|file| !file.volume.is_silent());
+            if !is_here || !is_durable(&state) {
                 return;
             }
         }
